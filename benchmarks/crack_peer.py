@@ -96,7 +96,10 @@ def train(net: torch.nn.Module, data: list, seed: int, epochs: int, batch: int) 
     steps = len(data) // batch
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=epochs * steps, pct_start=0.2)
-    bce, dice = smp.losses.SoftBCEWithLogitsLoss(ignore_index=IGNORE), smp.losses.DiceLoss("binary", ignore_index=IGNORE)
+    bce, dice = (
+        smp.losses.SoftBCEWithLogitsLoss(ignore_index=IGNORE),
+        smp.losses.DiceLoss("binary", ignore_index=IGNORE),
+    )
     net.train()
     for epoch in range(epochs):
         order = np.random.default_rng([seed, epoch]).permutation(len(data))
@@ -168,8 +171,15 @@ def main() -> None:
     grid = np.arange(0.05, 0.951, 0.05)
     dice = [2 * tp / max(2 * tp + fp + fn, 1) for tp, fp, fn in (counts(valid, splits["valid"], t) for t in grid)]
     threshold = float(grid[int(np.argmax(dice))])
-    result = {"net": args.net, "seed": args.seed, "epochs": args.epochs, "train_s": train_s, "threshold": threshold,
-              "valid_dice": max(dice), "wall_s": time.perf_counter() - start}
+    result = {
+        "net": args.net,
+        "seed": args.seed,
+        "epochs": args.epochs,
+        "train_s": train_s,
+        "threshold": threshold,
+        "valid_dice": max(dice),
+        "wall_s": time.perf_counter() - start,
+    }
     for name, t in (("0.5", 0.5), ("valid", threshold)):
         tp, fp, fn = counts(test, splits["test"], t)
         result[f"iou@{name}"] = tp / (tp + fp + fn)

@@ -1,1 +1,43 @@
+"""Segwright: semantic segmentation of your own images, from the check of the data to masks.
+
+The names below load when they are touched, so that `import segwright` is light.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from segwright.model import SegFormerLite, Segmenter
+    from segwright.verbs.check import check
+    from segwright.verbs.demo import demo
+    from segwright.verbs.evaluate import evaluate, load
+    from segwright.verbs.infer import infer
+    from segwright.verbs.train import Run, train
+
 __version__ = "0.1.0"
+
+_HOMES = {
+    "SegFormerLite": "segwright.model",
+    "Segmenter": "segwright.model",
+    "Run": "segwright.verbs.train",
+    "check": "segwright.verbs.check",
+    "demo": "segwright.verbs.demo",
+    "evaluate": "segwright.verbs.evaluate",
+    "infer": "segwright.verbs.infer",
+    "load": "segwright.verbs.evaluate",
+    "train": "segwright.verbs.train",
+}
+
+__all__ = ["Run", "SegFormerLite", "Segmenter", "check", "demo", "evaluate", "infer", "load", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'segwright' has no attribute '{name}'")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -1,0 +1,5 @@
+"""From images to masks with a trained model."""
+
+from segwright.inference.predict import Config, Predictor
+
+__all__ = ["Config", "Predictor"]

@@ -1,0 +1,1 @@
+"""One function for each verb: the Python API and the sub-commands are these."""

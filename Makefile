@@ -1,0 +1,41 @@
+# make demo and make test do everything on a machine with Python 3.11+ and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export OMP_NUM_THREADS ?= 2
+
+.PHONY: demo test quick check fix docs clean
+
+demo: $(VENV)/.installed
+	$(BIN)/segwright demo --output demo
+
+test: $(VENV)/.developing
+	$(BIN)/python -m pytest
+
+quick: $(VENV)/.developing
+	$(BIN)/python -m pytest -m "not slow"
+
+check: $(VENV)/.developing
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+fix: $(VENV)/.developing
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(VENV)/.developing
+	$(BIN)/python docs/generate.py
+
+clean:
+	rm -rf $(VENV) demo runs outputs
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.developing: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[dev,test]'
+	touch $@

@@ -1,0 +1,187 @@
+"""The command line: each sub-command is a verb of the Python API with its flags. Floor 7.
+
+No torch is imported before a verb runs, so that `segwright --help` answers at once.
+"""
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+
+from segwright import __version__
+from segwright.errors import SegwrightError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+console = Console()
+errors = Console(stderr=True)
+
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="KEY=VALUE...", help="Anything else: section.key=value.")
+]
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file.")]
+Model = Annotated[str | None, typer.Option("--model", help="Whole model, e.g. segformer_lite.")]
+EncoderName = Annotated[
+    str | None, typer.Option("--encoder", help="segformer_b0, mobilenet_v3_small or any timm name.")
+]
+Pretrained = Annotated[str | None, typer.Option("--pretrained", help="1, 0, a tag of timm's, or a file.")]
+Data = Annotated[Path | None, typer.Option("--data", help="Folder with train/, valid/ and test/.")]
+Weights = Annotated[Path, typer.Option("--weights", help="best.pth of a run.")]
+
+
+@app.callback()
+def _top() -> None:
+    """Segmentation models for your own images: check, train, evaluate, infer."""
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    print(__version__)
+
+
+@app.command()
+def check(
+    data: Annotated[Path | None, typer.Argument(help="Folder with train/, valid/ and test/.")] = None,
+    overrides: Overrides = None,
+    config: ConfigFile = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Annotations and headers only, no pixels.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Find what is wrong with the data. Ends with 1 where there are errors."""
+    from segwright.verbs.check import check as run
+    from segwright.verbs.findings import findings_table, summary_table
+
+    words = list(overrides or [])
+    if data is not None and "=" in str(data) and not data.exists():
+        words, data = [str(data), *words], None
+    report = run(data, config, overrides=words, quick=quick)
+    if json:
+        print(report.json())
+    else:
+        summary_table(report.summary, console)
+        findings_table(report.findings, console)
+        warnings = sum(finding.level == "warning" for finding in report.findings)
+        console.print(f"{report.errors} errors, {warnings} warnings")
+    raise typer.Exit(1 if report.errors else 0)
+
+
+@app.command()
+def train(
+    overrides: Overrides = None,
+    config: ConfigFile = None,
+    data: Data = None,
+    model: Model = None,
+    encoder: EncoderName = None,
+    pretrained: Pretrained = None,
+    freeze_epochs: Annotated[
+        int | None, typer.Option("--freeze-epochs", help="First epochs with a frozen encoder.")
+    ] = None,
+    lr_head: Annotated[float | None, typer.Option("--lr-head", help="Learning rate of the head.")] = None,
+    lr_encoder: Annotated[float | None, typer.Option("--lr-encoder", help="Learning rate of the encoder.")] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the training images.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Decides initial weights, order, augmentation.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", help="The run's folder; else runs/<model>.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the folder's last.pth.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Empty the folder if it holds a run.")] = False,
+) -> None:
+    """Train a model; everything of the run lies in one folder."""
+    from segwright.verbs.train import train as run
+
+    flags = _model_flags(model, encoder, pretrained, data) | {
+        "train.freeze_epochs": freeze_epochs,
+        "optim.lr_head": lr_head,
+        "optim.lr_encoder": lr_encoder,
+        "train.epochs": epochs,
+        "train.seed": seed,
+        "run.output": output and str(output),
+        "run.overwrite": overwrite or None,
+    }
+    done = run(config, flags=flags, overrides=overrides or [], resume=resume)
+    console.print(f"best weights: {done.best}  (validation IoU {done.best_iou:.4f})", soft_wrap=True)
+
+
+@app.command()
+def evaluate(
+    weights: Weights,
+    overrides: Overrides = None,
+    config: ConfigFile = None,
+    data: Data = None,
+    model: Model = None,
+    encoder: EncoderName = None,
+    pretrained: Pretrained = None,
+    split: Annotated[str, typer.Option("--split", help="Which split.")] = "test",
+    threshold: Annotated[str | None, typer.Option("--threshold", help="A number, or auto: the best on valid.")] = None,
+    output: Annotated[Path, typer.Option("--output", help="Folder for metrics_<split>.json.")] = Path("outputs"),
+) -> None:
+    """Score trained weights at the images' original size."""
+    from segwright.verbs.evaluate import evaluate as run
+    from segwright.verbs.findings import metrics_table
+
+    flags = _model_flags(model, encoder, pretrained, data)
+    metrics = run(
+        weights, config, flags=flags, overrides=overrides or [], split=split, threshold=threshold, output=output
+    )
+    metrics_table(metrics, console)
+
+
+@app.command()
+def infer(
+    weights: Weights,
+    input: Annotated[str, typer.Option("--input", help="An image, a folder, or a pattern in quotes.")],
+    overrides: Overrides = None,
+    config: ConfigFile = None,
+    model: Model = None,
+    encoder: EncoderName = None,
+    pretrained: Pretrained = None,
+    save: Annotated[Path, typer.Option("--save", help="Folder for masks and overlays.")] = Path("outputs/infer"),
+) -> None:
+    """Write a mask and an overlay for every image. Ends with 1 where a file could not be read."""
+    from segwright.verbs.infer import infer as run
+
+    flags = _model_flags(model, encoder, pretrained, None)
+    result = run(weights, input, save, config, flags=flags, overrides=overrides or [])
+    console.print(f"{len(result.written)} masks in {result.folder}", soft_wrap=True)
+    raise typer.Exit(1 if result.failed else 0)
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option("--output", help="Folder for the data and the run.")] = Path("demo"),
+    seed: Annotated[int, typer.Option("--seed", help="Other pictures, other weights.")] = 0,
+) -> None:
+    """Paint crack photographs, check them, train, evaluate, infer: all of it in a few minutes on a CPU."""
+    from segwright.verbs.demo import demo as run
+
+    run(output, seed=seed)
+
+
+def _model_flags(model: str | None, encoder: str | None, pretrained: str | None, data: Path | None) -> dict[str, Any]:
+    return {
+        "model.name": model,
+        "encoder.name": encoder,
+        "encoder.pretrained": pretrained,
+        "data.root": data and str(data),
+    }
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The `segwright` command. A user's error is one message and exit status 1; any other is ours and shows a traceback."""
+    handler = RichHandler(console=errors, show_path=False, show_time=False, markup=False)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+    logging.getLogger("segwright").setLevel(logging.INFO)
+    try:
+        app(args=arguments, prog_name="segwright")
+    except SegwrightError as error:
+        errors.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        errors.print("stopped", style="yellow")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

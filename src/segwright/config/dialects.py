@@ -1,0 +1,51 @@
+"""Other pipelines' keys, translated into ours at the edge: tables, no logic of their own."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from segwright.errors import ConfigError, nearest
+
+CRACK: dict[str, str] = {
+    "MODEL_NAME": "model.name",
+    "ENCODER": "encoder.name",
+    "PRETRAINED": "encoder.pretrained",
+    "BASE_CHANNELS": "head.width",
+    "FREEZE_EPOCHS": "train.freeze_epochs",
+    "EPOCHS": "train.epochs",
+    "BATCH_SIZE": "train.batch_size",
+    "AMP": "train.amp",
+    "GRAD_CLIP": "train.grad_clip",
+    "EARLY_STOPPING": "train.early_stopping",
+    "SEED": "train.seed",
+    "LR": "optim.lr",
+    "LR_ENCODER": "optim.lr_encoder",
+    "LR_HEAD": "optim.lr_head",
+    "WEIGHT_DECAY": "optim.weight_decay",
+    "SCHEDULER": "schedule.name",
+    "IMG_SIZE": "input.size",
+    "NUM_WORKERS": "input.workers",
+    "THRESHOLD": "predict.threshold",
+    "DATA_ROOT": "data.root",
+    "OUTPUT": "run.output",
+}
+"""The flat capital keys of the crack system."""
+
+
+def translate(values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Our own keys for every key that a dialect knows; other keys stay as they are.
+
+    Raises:
+        ConfigError: a key in capitals that the crack dialect does not know, with the nearest one.
+    """
+    out: dict[str, Any] = {}
+    unknown = [key for key in values if key.isupper() and key not in CRACK]
+    if unknown:
+        raise ConfigError(f"{where}: " + " ".join(f"no key is called {key}.{nearest(key, CRACK)}" for key in unknown))
+    for key, value in values.items():
+        if key not in CRACK:
+            out[key] = {**out.get(key, {}), **value} if isinstance(value, Mapping) else value
+    for key, value in values.items():
+        if key in CRACK:
+            section, name = CRACK[key].split(".")
+            out[section] = {**(out.get(section) or {}), name: value}
+    return out

@@ -1,0 +1,140 @@
+"""From a split on disk to batches: reading, resizing, augmenting, ordering.
+
+A training batch is `image (B, 3, H, W) uint8`, `mask (B, H, W) uint8`, `index (B,)`; the loop moves it to the device
+and normalises it there. A sample is a function of (seed, epoch, index): neither the number of workers nor their order
+matters.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from segwright.datasets.base import Split
+from segwright.errors import ConfigError
+from segwright.transforms import Augment, Size, resize
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    size: Any = 512
+    """What the network sees: an integer is a square, a pair (height, width); null keeps each image's own size."""
+    workers: int | None = None
+    """Processes that read and augment; none: 0 on a CPU, which trains with all its cores, up to 4 beside a GPU."""
+
+    def __post_init__(self) -> None:
+        size = self.pixels()
+        if size is not None and min(size) < 32:
+            raise ConfigError(f"input.size is {self.size}; encoders go down to stride 32. Give 32 pixels or more.")
+        if self.workers is not None and self.workers < 0:
+            raise ConfigError(f"input.workers is {self.workers}; give 0 or more processes.")
+
+    def pixels(self) -> Size | None:
+        """(height, width), or None for each image's own."""
+        if self.size is None:
+            return None
+        pair = [self.size, self.size] if isinstance(self.size, int) else self.size
+        if isinstance(pair, list | tuple) and len(pair) == 2 and all(type(side) is int for side in pair):
+            return pair[0], pair[1]
+        raise ConfigError(f"input.size is {self.size!r}; give a number of pixels, or (height, width), or null.")
+
+
+class TrainingSet(Dataset[dict[str, Tensor]]):
+    """(epoch, index) -> one augmented sample."""
+
+    def __init__(self, split: Split, size: Size | None, augment: Augment, seed: int) -> None:
+        self.split, self.size, self.augment, self.seed = split, size, augment, seed
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
+        epoch, index = key
+        image, mask = _tensors(self.split, index)
+        if self.size is not None:
+            image, mask = resize(image, mask, self.size)
+        rng = np.random.default_rng([self.seed, epoch, index])
+        image, mask = self.augment(image, mask, rng, tuple(mask.shape))  # type: ignore[arg-type]
+        return {"image": image.contiguous(), "mask": mask.contiguous(), "index": torch.tensor(index)}
+
+
+class EvaluationSet(Dataset[dict[str, Any]]):
+    """index -> the image at the network's size and the mask at the image's own."""
+
+    def __init__(self, split: Split, size: Size | None) -> None:
+        self.split, self.size = split, size
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        image, mask = _tensors(self.split, index)
+        if self.size is not None:
+            image, _ = resize(image, mask, self.size)
+        return {"image": image, "mask": mask, "index": index}
+
+
+def _tensors(split: Split, index: int) -> tuple[Tensor, Tensor]:
+    image = torch.from_numpy(np.ascontiguousarray(split.image(index).transpose(2, 0, 1)))
+    return image, torch.from_numpy(np.ascontiguousarray(split.mask(index)))
+
+
+class EpochBatches(Sampler[list[tuple[int, int]]]):
+    """Batches of (epoch, index) in an order that the seed and the epoch decide; the last, smaller one is left out."""
+
+    def __init__(self, length: int, batch_size: int, seed: int) -> None:
+        self.length, self.batch_size, self.seed = length, min(batch_size, length), seed
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return self.length // self.batch_size
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.length).tolist()
+        for start in range(0, len(self) * self.batch_size, self.batch_size):
+            yield [(self.epoch, index) for index in order[start : start + self.batch_size]]
+
+
+def training_batches(
+    split: Split, size: Size | None, augment: Augment, batch_size: int, seed: int, workers: int
+) -> tuple[DataLoader, EpochBatches]:
+    """The loader and the sampler whose `epoch` decides the order and the augmentation."""
+    sampler = EpochBatches(len(split), batch_size, seed)
+    loader = DataLoader(
+        TrainingSet(split, size, augment, seed), batch_sampler=sampler, **_workers(workers, persistent=True)
+    )
+    return loader, sampler
+
+
+def evaluation_batches(split: Split, size: Size | None, batch_size: int, workers: int) -> DataLoader:
+    """Lists of samples, in the split's order; images of one shape may be stacked by who predicts."""
+    return DataLoader(EvaluationSet(split, size), batch_size=batch_size, collate_fn=list, **_workers(workers))
+
+
+def _workers(count: int, persistent: bool = False) -> dict[str, Any]:
+    """One thread a worker (two threads each slowed every pipeline down when they contend), and a generator of its own
+    so that making an iterator does not draw from the global one."""
+    options: dict[str, Any] = {"num_workers": count, "generator": torch.Generator().manual_seed(0)}
+    if count:
+        options |= {
+            "persistent_workers": persistent,
+            "worker_init_fn": _one_thread,
+            "pin_memory": torch.cuda.is_available(),
+        }
+    return options
+
+
+def _one_thread(_: int) -> None:
+    torch.set_num_threads(1)
+
+
+def worker_count(wanted: int | None, device: torch.device) -> int:
+    """What `input.workers` says, or by default none beside a CPU and up to 4 beside a GPU."""
+    if wanted is not None:
+        return wanted
+    return 0 if device.type == "cpu" else min(4, os.cpu_count() or 1)

@@ -1,0 +1,69 @@
+"""Writing files whole or not at all. Floor 1.
+
+A file is written under a temporary name in its own folder, synced to the disk, and renamed; what stood there before
+stands until the new one is whole.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from segwright.errors import SegwrightError
+
+
+def write_atomic(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
+    """Calls `write` with a file that becomes `path` only when all of it is on the disk. Makes the folder.
+
+    Raises:
+        SegwrightError: the folder cannot be written or the disk is full; what stood at `path` still stands.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except (OSError, RuntimeError) as error:
+        _forget(temporary)
+        raise SegwrightError(
+            f"{path} could not be written ({error}). What stood there before is unharmed. "
+            "Free some space, or choose a folder that can be written."
+        ) from None
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes the rename itself survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _forget(temporary: Path) -> None:
+    """Removes the draft; a folder that could not be made has none."""
+    try:
+        temporary.unlink(missing_ok=True)
+    except OSError:
+        return
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """A binary file, whole or not at all. Raises `SegwrightError`."""
+    write_atomic(path, lambda file: file.write(data))
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """A UTF-8 text file, whole or not at all. Raises `SegwrightError`."""
+    write_bytes(path, text.encode())
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Temporary files that a kill left behind."""
+    for leftover in folder.glob(".*.tmp"):
+        leftover.unlink(missing_ok=True)

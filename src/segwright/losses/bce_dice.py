@@ -1,0 +1,60 @@
+"""Binary cross-entropy plus Dice, for one class against the rest.
+
+Dice: Milletari et al. 2016, "V-Net", https://arxiv.org/abs/1606.04797, with plain (not squared) denominators and the
+sums taken over the whole batch: 1 - (2 I + s) / (P + G + s).
+
+Shapes: B batch, H x W pixels.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from segwright.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    bce_weight: float = 1.0
+    """Factor of the cross-entropy."""
+    dice_weight: float = 1.0
+    """Factor of the Dice loss."""
+    smooth: float = 1.0
+    """s: added to both sides of Dice's fraction, in pixels; keeps an empty batch finite."""
+
+    def __post_init__(self) -> None:
+        if min(self.bce_weight, self.dice_weight) < 0 or self.bce_weight + self.dice_weight == 0:
+            raise ConfigError(
+                f"loss.bce_weight is {self.bce_weight} and loss.dice_weight {self.dice_weight}; "
+                "neither may be negative and one must be positive, or nothing is learnt."
+            )
+        if self.smooth <= 0:
+            raise ConfigError(f"loss.smooth is {self.smooth}; 0 makes an empty mask divide by zero. Use 1.")
+
+
+class BceDiceLoss(nn.Module):
+    """logits (B, 1, H, W), mask (B, H, W) with 0, 1 and 255 = ignored -> scalar in fp32."""
+
+    def __init__(
+        self, bce_weight: float = 1.0, dice_weight: float = 1.0, smooth: float = 1.0, ignore: int = 255
+    ) -> None:
+        super().__init__()
+        self.bce_weight, self.dice_weight, self.smooth, self.ignore = bce_weight, dice_weight, smooth, ignore
+
+    def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
+        x = logits[:, 0].float()
+        valid = mask != self.ignore
+        target = (mask == 1).to(x.dtype)
+        bce = F.binary_cross_entropy_with_logits(x, target, weight=valid.to(x.dtype), reduction="sum")
+        bce = bce / valid.sum().clamp(min=1)
+        p = torch.sigmoid(x) * valid
+        intersection = (p * target).sum()
+        dice = 1 - (2 * intersection + self.smooth) / (p.sum() + target.sum() + self.smooth)
+        return self.bce_weight * bce + self.dice_weight * dice
+
+
+def build(config: Config) -> BceDiceLoss:
+    """The loss that `config` describes."""
+    return BceDiceLoss(config.bce_weight, config.dice_weight, config.smooth)

@@ -1,0 +1,127 @@
+"""Scores over a whole data set, from counts, never averaged over batches.
+
+K classes, N images. A pixel with the mask value 255 counts nowhere. For one class (binary) the score is the positive
+class's; for several, the mean over those that occur in the truth or in the prediction.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from segwright.datasets.base import IGNORE
+
+NEAR_PX = 2
+"""Tolerance of `f1_2px`, in pixels: usual for crack data sets (Shi et al. 2016, T-ITS 17(12), allow a few pixels)."""
+
+
+@dataclass
+class Counts:
+    """True positives, false positives and false negatives per image and class, in pixels."""
+
+    num_classes: int
+    names: list[str] = field(default_factory=list)
+    rows: list[np.ndarray] = field(default_factory=list)
+    """A (K, 3) int64 array an image."""
+
+    def add(self, name: str, prediction: np.ndarray, truth: np.ndarray) -> None:
+        """One image: class ids (H, W), of 0 and 1 where binary."""
+        valid = truth != IGNORE
+        ids = max(self.num_classes, 2)
+        pairs = truth[valid].astype(np.int64) * ids + prediction[valid]
+        confusion = np.bincount(pairs, minlength=ids * ids).reshape(ids, ids)
+        hits = np.diag(confusion)
+        row = np.stack([hits, confusion.sum(0) - hits, confusion.sum(1) - hits], axis=1)
+        self.names.append(name)
+        self.rows.append(row[1:] if self.num_classes == 1 else row)
+
+    def total(self) -> np.ndarray:
+        """(K, 3) sums over the images."""
+        return np.sum(self.rows, axis=0) if self.rows else np.zeros((self.num_classes, 3), np.int64)
+
+    def image_iou(self) -> list[tuple[str, float]]:
+        """Each image's own mean IoU over the classes that occur; 1 where truth and prediction are both empty."""
+        return [(name, scores(row)["iou"]) for name, row in zip(self.names, self.rows, strict=True)]
+
+
+def scores(counts: np.ndarray) -> dict[str, float]:
+    """IoU, Dice, precision and recall of (K, 3) counts, as the mean over the classes that occur.
+
+    No class at all (nothing to find, nothing found) scores 1 everywhere. A precision without predictions, or a recall
+    without truth, is 0.
+    """
+    present = counts[counts.sum(1) > 0]
+    if not len(present):
+        return dict.fromkeys(("iou", "dice", "precision", "recall"), 1.0)
+    tp, fp, fn = present.T.astype(float)
+    found, true = tp + fp, tp + fn
+    return {
+        "iou": float(np.mean(tp / (tp + fp + fn))),
+        "dice": float(np.mean(2 * tp / (2 * tp + fp + fn))),
+        "precision": float(np.mean(np.divide(tp, found, out=np.zeros_like(tp), where=found > 0))),
+        "recall": float(np.mean(np.divide(tp, true, out=np.zeros_like(tp), where=true > 0))),
+    }
+
+
+@dataclass
+class ThresholdSweep:
+    """Counts of a binary task at every threshold k / BINS at once, from two histograms."""
+
+    BINS = 200
+    positive: np.ndarray = field(default_factory=lambda: np.zeros(201, np.int64))
+    negative: np.ndarray = field(default_factory=lambda: np.zeros(201, np.int64))
+
+    def add(self, probability: np.ndarray, truth: np.ndarray) -> None:
+        """One image: probabilities (H, W) in 0..1 and its mask (H, W)."""
+        bins = np.floor(probability * self.BINS).astype(np.int64)
+        self.positive += np.bincount(bins[truth == 1], minlength=self.BINS + 1)
+        self.negative += np.bincount(bins[truth == 0], minlength=self.BINS + 1)
+
+    def best(self) -> tuple[float, float]:
+        """(threshold, IoU) with the highest data set IoU; a pixel is positive where its probability is at least the
+        threshold. Without a positive pixel: (0.5, 0)."""
+        if not self.positive.sum():
+            return 0.5, 0.0
+        tp = self.positive[::-1].cumsum()[::-1]
+        fp = self.negative[::-1].cumsum()[::-1]
+        iou = tp / (self.positive.sum() + fp)
+        k = 1 + int(np.argmax(iou[1:-1]))
+        return k / self.BINS, float(iou[k])
+
+
+@dataclass
+class NearF1:
+    """F1 in which a pixel is right if the other mask has one within `NEAR_PX` (Euclidean), summed over the data set."""
+
+    hit: int = 0
+    predicted: int = 0
+    found: int = 0
+    true: int = 0
+
+    def add(self, prediction: np.ndarray, truth: np.ndarray) -> None:
+        """One image: boolean-like (H, W); ignored pixels count nowhere."""
+        valid = truth != IGNORE
+        positive, real = (prediction == 1) & valid, truth == 1
+        self.hit += int((positive & dilate(real, NEAR_PX)).sum())
+        self.predicted += int(positive.sum())
+        self.found += int((real & dilate(positive, NEAR_PX)).sum())
+        self.true += int(real.sum())
+
+    def f1(self) -> float:
+        """The harmonic mean of tolerant precision and recall; 1 where there is nothing to find and nothing found."""
+        if not self.predicted and not self.true:
+            return 1.0
+        precision = self.hit / self.predicted if self.predicted else 0.0
+        recall = self.found / self.true if self.true else 0.0
+        return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+
+
+def dilate(mask: np.ndarray, radius: int) -> np.ndarray:
+    """Every pixel within `radius` pixels (Euclidean) of a true one, (H, W) bool."""
+    height, width = mask.shape
+    padded = np.pad(mask, radius)
+    out = np.zeros_like(mask)
+    for dy in range(-radius, radius + 1):
+        for dx in range(-radius, radius + 1):
+            if dy * dy + dx * dx <= radius * radius:
+                out |= padded[radius + dy : radius + dy + height, radius + dx : radius + dx + width]
+    return out

@@ -1,0 +1,112 @@
+"""What a run writes down beside its weights: log.csv, TensorBoard, curves, the parameters and the machine."""
+
+import csv
+import io
+import json
+import logging
+import os
+import platform
+import subprocess
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch.utils.tensorboard import SummaryWriter
+
+from segwright.drawing.curves import curves
+from segwright.files import write_text
+
+log = logging.getLogger("segwright")
+
+PACKAGES = ("segwright", "torch", "torchvision", "timm", "accelerate", "numpy", "pillow", "pycocotools")
+
+
+class Records:
+    """The log of one run, kept current after every epoch."""
+
+    def __init__(self, folder: Path, done: int) -> None:
+        self.folder = folder
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1 if done else None)
+
+    def epoch(self, rows: list[dict[str, Any]], epochs: int, best: bool) -> None:
+        """Writes the last row everywhere; the files are made anew from all rows, so a resumed run has none twice."""
+        row = rows[-1]
+        write_csv(self.folder / "log.csv", rows)
+        curves(rows, self.folder / "curves.png")
+        for key, value in row.items():
+            if key != "epoch":
+                self._board.add_scalar(key, value, row["epoch"])
+        log.info(
+            "epoch %d/%d  train loss %.4f  valid loss %.4f  valid IoU %.4f%s  %.1f images/s",
+            row["epoch"],
+            epochs,
+            row["train_loss"],
+            row["valid_loss"],
+            row["valid_iou"],
+            " (best)" if best else "",
+            row["images_per_s"],
+        )
+
+    def close(self) -> None:
+        """Ends TensorBoard's file."""
+        self._board.close()
+
+
+def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    """One line a row under the first row's keys."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def write_params(folder: Path, params: dict[str, Any]) -> None:
+    """`training_params.yaml` and `.json`, the same content."""
+    write_text(folder / "training_params.yaml", yaml.safe_dump(params, sort_keys=False, allow_unicode=True))
+    write_text(folder / "training_params.json", json.dumps(params, indent=2, ensure_ascii=False))
+
+
+def environment() -> dict[str, Any]:
+    """Versions, machine and state of the checkout, as far as they can be found."""
+    return {
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "git": _git_state(),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _git_state() -> dict[str, Any] | None:
+    """Commit of the working folder and whether files differ from it; None outside a checkout."""
+    try:
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True)
+        dirty = subprocess.run(["git", "status", "--porcelain"], capture_output=True, text=True, timeout=30, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return {"commit": commit.stdout.strip(), "changed_files": len(dirty.stdout.splitlines())}
+
+
+def peak_memory_mb() -> float:
+    """Highest resident memory of this process so far, in MiB."""
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)

@@ -1,0 +1,63 @@
+"""`segwright check`: what is wrong with the data, before anything is computed."""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from segwright.checks import check_source, summary
+from segwright.config import parse_overrides, read_yaml, resolve
+from segwright.datasets import READERS, Finding
+from segwright.errors import SegwrightError
+from segwright.progress import bar
+
+log = logging.getLogger("segwright")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a check found."""
+
+    findings: list[Finding]
+    summary: dict[str, Any]
+
+    @property
+    def errors(self) -> int:
+        """How many findings make training pointless."""
+        return sum(finding.level == "error" for finding in self.findings)
+
+    def json(self) -> str:
+        """The whole report as JSON."""
+        return json.dumps({"findings": [asdict(f) for f in self.findings], "summary": self.summary}, indent=2)
+
+
+def check(
+    root: str | Path | None = None,
+    config: str | Path | Mapping[str, Any] | None = None,
+    *,
+    overrides: Sequence[str] = (),
+    quick: bool = False,
+) -> Report:
+    """Looks at every image and mask of a data set; `quick` reads no pixels.
+
+    Raises:
+        DataError: the data cannot be read at all.
+        ConfigError: neither `root` nor a config names them.
+    """
+    values = dict(config if isinstance(config, Mapping) else read_yaml(config) if config else {})
+    data = {**(values.get("data") or {}), **(parse_overrides(overrides).get("data") or {})}
+    if root is not None:
+        data["root"] = str(root)
+    choice = resolve({"data": data}, {"data": READERS}, {"data": "coco"})["data"]
+    source = READERS[choice.name].scan(choice.config)
+    with bar("check", 1) as progress:
+        findings = check_source(source, quick=quick, progress=progress.set)
+    if any(f.level == "error" for f in findings) and not source.splits:
+        return Report(findings, {})
+    try:
+        return Report(findings, summary(source))
+    except SegwrightError as error:
+        log.debug("no summary: %s", error)
+        return Report(findings, {})

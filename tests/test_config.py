@@ -1,0 +1,111 @@
+"""Configurations: dialects, precedence, every problem at once."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from segwright.errors import ConfigError
+from segwright.verbs.settings import gather
+
+DATA = {"data": {"root": "somewhere"}}
+
+
+def test_defaults_are_those_of_the_crack_system():
+    s = gather(DATA)
+    assert (s.model.name, s.encoder.name, s.head.name, s.head.config.width) == (
+        "segformer_lite",
+        "segformer_b0",
+        "lite",
+        32,
+    )
+    assert (s.input.size, s.train.batch_size, s.train.amp, s.predict.threshold) == (512, 8, True, 0.40)
+    assert (s.optim.lr, s.optim.rates(), s.optim.weight_decay) == (1e-3, (1e-3, 1e-4), 0.01)
+    assert (s.train.freeze_epochs, s.schedule.name, s.loss.name) == (0, "plateau", "bce_dice")
+
+
+def test_the_recipe_loads_with_the_documents_values():
+    s = gather(Path(__file__).parents[1] / "recipes/crack/config.yaml")
+    assert s.train.freeze_epochs == 5
+    assert s.optim.rates() == (1e-3, 1e-4)
+    assert s.encoder.pretrained == 1
+    assert s.data.config.root == "data/cracks"
+
+
+def test_lr_head_falls_back_to_lr_and_lr_encoder_to_a_tenth():
+    assert gather({**DATA, "optim": {"lr": 0.01}}).optim.rates() == pytest.approx((0.01, 0.001))
+    assert gather(DATA, overrides=["LR=0.01", "LR_ENCODER=0.005"]).optim.rates() == pytest.approx((0.01, 0.005))
+
+
+def test_flag_beats_override_beats_file(tmp_path):
+    file = tmp_path / "c.yaml"
+    file.write_text("DATA_ROOT: x\nEPOCHS: 10\nBATCH_SIZE: 4\nSEED: 1\n")
+    s = gather(file, {"train.epochs": 30, "train.seed": None}, ["train.epochs=20", "BATCH_SIZE=2"])
+    assert (s.train.epochs, s.train.batch_size, s.train.seed) == (30, 2, 1)
+
+
+def test_yaml_mapping_and_overrides_give_equal_objects(tmp_path):
+    values = {"data": {"root": "x"}, "head": {"width": 16}, "optim": {"lr": 2e-3}, "augment": {"scale": [0.5, 2.0]}}
+    file = tmp_path / "c.yaml"
+    file.write_text(yaml.safe_dump(values))
+    words = ["data.root=x", "head.width=16", "optim.lr=2e-3", "augment.scale=[0.5,2.0]"]
+    assert gather(file) == gather(values) == gather(None, overrides=words)
+
+
+def test_a_dumped_config_gives_an_equal_one(tmp_path):
+    s = gather({**DATA, "schedule": {"name": "onecycle"}, "input": {"size": [320, 480]}, "augment": {"crop": 256}})
+    file = tmp_path / "c.yaml"
+    file.write_text(yaml.safe_dump(s.dump()))
+    assert gather(file).dump() == s.dump()
+    assert gather(file).schedule == s.schedule
+
+
+def test_all_problems_are_shown_at_once_with_the_nearest_name():
+    bad = {
+        "encodr": {},
+        "head": {"widht": 3, "name": "lite"},
+        "optim": {"lr": "fast"},
+        "train": {"freeze_epochs": 60, "epochs": 50},
+        "schedule": {"name": "plato"},
+        "predict": {"threshold": 1.5},
+    }
+    with pytest.raises(ConfigError) as caught:
+        gather(bad)
+    text = str(caught.value)
+    for part in (
+        "'encodr'. Did you mean 'encoder'?",
+        "head.widht: no such key. Did you mean 'width'?",
+        "optim.lr is 'fast'",
+        "freeze_epochs is 60, but the run has 50 epochs",
+        "no schedule is called 'plato'. Did you mean 'plateau'?",
+        "predict.threshold is 1.5",
+        "data.root is not given",
+    ):
+        assert part in text
+
+
+@pytest.mark.parametrize(
+    ("words", "seen"),
+    [
+        (["epochs"], "neither a flag nor key=value"),
+        (["TRESHOLD=0.3"], "Did you mean 'THRESHOLD'?"),
+        (["train=3"], "train is 3; it must be a mapping"),
+        (["input.size=16"], "input.size is 16"),
+        (["input.size=[1,2,3]"], "give a number of pixels"),
+        (["model.name=segformer_lite", "head.name=fpnn"], "whose head is lite"),
+    ],
+)
+def test_a_bad_word_is_named(words, seen):
+    with pytest.raises(ConfigError, match="") as caught:
+        gather(DATA, overrides=words)
+    assert seen in str(caught.value)
+
+
+def test_a_file_that_is_no_mapping_is_refused(tmp_path):
+    file = tmp_path / "c.yaml"
+    for text, seen in (("- 1\n", "mapping"), ("a: [", "cannot be read as YAML")):
+        file.write_text(text)
+        with pytest.raises(ConfigError, match=seen):
+            gather(file)
+    with pytest.raises(ConfigError, match="there is no configuration file"):
+        gather(tmp_path / "none.yaml")

@@ -1,0 +1,79 @@
+"""Metrics against counts made by hand and against plain NumPy."""
+
+import numpy as np
+import pytest
+from scipy.ndimage import distance_transform_edt
+
+from segwright.metrics import Counts, NearF1, ThresholdSweep, dilate, scores
+
+
+def test_binary_scores_by_hand():
+    """Image 1: tp 1, fp 1, fn 0; image 2: tp 0, fp 0, fn 2. Together IoU 1/4, Dice 2/5, precision 1/2, recall 1/3."""
+    counts = Counts(1)
+    counts.add("a", np.array([[1, 1], [0, 0]]), np.array([[1, 0], [0, 255]]))
+    counts.add("b", np.array([[0, 0], [1, 0]]), np.array([[1, 1], [255, 0]]))
+    got = scores(counts.total())
+    assert got == pytest.approx({"iou": 1 / 4, "dice": 2 / 5, "precision": 1 / 2, "recall": 1 / 3})
+    assert dict(counts.image_iou()) == pytest.approx({"a": 1 / 2, "b": 0})
+
+
+def test_the_data_set_is_counted_not_the_batches():
+    """Per-image means would give (1 + 0) / 2; the counts say 9 / 10."""
+    counts = Counts(1)
+    counts.add("large", np.ones((3, 3), int), np.ones((3, 3), int))
+    counts.add("small", np.zeros((1, 1), int), np.ones((1, 1), int))
+    assert scores(counts.total())["iou"] == pytest.approx(0.9)
+
+
+def test_several_classes_average_over_those_that_occur():
+    rng = np.random.default_rng(0)
+    truth, prediction = rng.integers(0, 3, (40, 50)), rng.integers(0, 3, (40, 50))
+    truth[:5] = 255
+    counts = Counts(5)
+    counts.add("x", prediction, truth)
+    valid = truth != 255
+    expected = [
+        (valid & (truth == c) & (prediction == c)).sum() / (valid & ((truth == c) | (prediction == c))).sum()
+        for c in range(3)
+    ]
+    assert scores(counts.total())["iou"] == pytest.approx(np.mean(expected))
+
+
+def test_nothing_to_find_and_nothing_found_is_perfect_but_a_false_alarm_is_not():
+    empty = Counts(1)
+    empty.add("x", np.zeros((2, 2), int), np.zeros((2, 2), int))
+    assert scores(empty.total())["iou"] == 1
+    empty.add("y", np.ones((2, 2), int), np.zeros((2, 2), int))
+    assert scores(empty.total()) == {"iou": 0, "dice": 0, "precision": 0, "recall": 0}
+
+
+def test_the_sweep_counts_as_a_threshold_does():
+    rng = np.random.default_rng(1)
+    truth = (rng.random((60, 70)) < 0.2).astype(np.uint8)
+    truth[:3] = 255
+    probability = np.clip(0.3 * truth + 0.7 * rng.random(truth.shape), 0, 1).astype(np.float32)
+    sweep = ThresholdSweep()
+    sweep.add(probability, truth)
+    threshold, iou = sweep.best()
+
+    def plain(t: float) -> float:
+        hit, valid = probability >= t, truth != 255
+        return (hit & (truth == 1)).sum() / (valid & (hit | (truth == 1))).sum()
+
+    assert iou == pytest.approx(plain(threshold), abs=1e-3)
+    assert iou >= max(plain(t) for t in np.arange(0.05, 1, 0.05)) - 1e-6
+
+
+def test_dilation_is_euclidean():
+    rng = np.random.default_rng(2)
+    mask = rng.random((30, 40)) < 0.02
+    assert np.array_equal(dilate(mask, 2), distance_transform_edt(~mask) <= 2)
+
+
+def test_near_f1_forgives_two_pixels_not_three():
+    truth = np.zeros((9, 20), np.uint8)
+    truth[4] = 1
+    for shift, expected in ((0, 1.0), (2, 1.0), (3, 0.0)):
+        near = NearF1()
+        near.add(np.roll(truth, shift, 0), truth)
+        assert near.f1() == expected
