@@ -40,7 +40,8 @@ def load(path: str | Path) -> dict[str, Any]:
             "it was not opened. Give a checkpoint that Segwright wrote."
         ) from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise WeightsError(f"{path} is damaged or is no checkpoint ({str(error).splitlines()[0]}).") from None
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise WeightsError(f"{path} is damaged or is no checkpoint ({reason}). Give one that is whole.") from None
     if not isinstance(payload, dict) or not {"format", "model", "config"} <= payload.keys():
         raise WeightsError(f"{path} is no Segwright checkpoint: it lacks 'format', 'model' or 'config'.")
     if payload["format"] > FORMAT:

@@ -169,7 +169,7 @@ def _model_flags(model: str | None, encoder: str | None, pretrained: str | None,
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The `segwright` command. A user's error is one message and exit status 1; any other is ours and shows a traceback."""
+    """The `segwright` command. A user's error is one message and exit status 1; any other one is ours."""
     handler = RichHandler(console=errors, show_path=False, show_time=False, markup=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
     logging.getLogger("segwright").setLevel(logging.INFO)

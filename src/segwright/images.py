@@ -1,0 +1,172 @@
+"""Image files in, PNG files out. Knows nothing of data sets.
+
+H x W is an image's height and width in pixels after its EXIF orientation is applied.
+
+How each kind of pixel becomes RGB:
+- grey, 1-bit, palette, YCbCr, CMYK: as Pillow converts them; colour profiles are not applied;
+- transparency (RGBA, LA, a palette's or a colour key): dropped. The stored colours stay, nothing is laid on black or white;
+- 16-bit grey: 0..65535 becomes 0..255. An image whose values are all at most 255 is taken as it is: it is an 8-bit image in
+  a 16-bit file, for as 16-bit grey all of it would be black;
+- of a file with several frames or pages, the first.
+Everything else (floating point, Lab, 32-bit values above 65535) is refused.
+"""
+
+import os
+import struct
+import uuid
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
+
+from segwright.errors import DataError
+
+IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+"""File name endings of images, in lower case."""
+
+MAX_PIXELS = 1_000_000_000
+"""Above this an image is refused: 3 GB of RGB. The largest of ARTeFACT has 243,748,701 pixels; Pillow's own limit, set
+against files that unpack to fill the memory, is 179 million and would refuse it."""
+
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+
+_GREY_16 = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+_TO_RGB = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")
+_QUARTER_TURNED = (5, 6, 7, 8)
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """The image, (H, W, 3) uint8 RGB, writable. `DataError`, naming the file, if it is missing, broken or of an unknown kind."""
+    path = Path(path)
+    try:
+        with path.open("rb") as stream, _opened(stream, path) as image:
+            image.load()
+            return np.ascontiguousarray(_turned(_rgb(image), _orientation(image)))
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:  # a broken file makes Pillow's decoders raise almost anything
+        raise _unreadable(path, error) from error
+
+
+def image_size(path: str | Path) -> tuple[int, int]:
+    """(H, W) as `read_image` would give it, from the header alone. `DataError` as there."""
+    path = Path(path)
+    try:
+        with path.open("rb") as stream, _opened(stream, path) as image:
+            width, height, orientation = _header(image, path)
+            return (width, height) if orientation in _QUARTER_TURNED else (height, width)
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:  # as above
+        raise _unreadable(path, error) from error
+
+
+def write_png(path: str | Path, array: np.ndarray) -> None:
+    """Writes (H, W) grey or (H, W, 3) RGB uint8. The file is whole or not there: written beside, synced, then renamed.
+
+    `DataError` if the folder is missing or cannot be written, or the disk is full; a file that was there then stays.
+    """
+    path = Path(path)
+    assert array.dtype == np.uint8, array.dtype
+    assert array.ndim == 2 or array.shape[2:] == (3,), array.shape
+    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
+    try:
+        with temporary.open("xb") as stream:
+            Image.fromarray(array).save(stream, format="PNG")
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise DataError(
+            f"{path} could not be written: {error.strerror or error}. Nothing was changed there. "
+            "Choose a folder that exists, can be written and has room."
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _opened(stream: BinaryIO, path: Path) -> Image.Image:
+    """From a stream: by name, Pillow 12 and 13 map uncompressed TIFF files into memory, and scramble those lying on a side."""
+    image = Image.open(stream)
+    if image.width * image.height > MAX_PIXELS:
+        image.close()
+        raise DataError(
+            f"{path} has {image.width} x {image.height} pixels, more than the {MAX_PIXELS:,} that are read at most, for "
+            "they would fill the memory. Cut it into tiles."
+        )
+    return image
+
+
+def _rgb(image: Image.Image) -> np.ndarray:
+    if image.mode in _GREY_16:
+        return np.repeat(_eight_bit(image)[:, :, None], 3, axis=2)
+    if image.mode not in _TO_RGB:
+        raise ValueError(f"pixels of kind '{image.mode}' have no agreed way to become RGB")
+    image.info.pop("transparency", None)  # else Pillow would look for a colour to stand for it
+    return np.array(image.convert("RGB"))
+
+
+def _eight_bit(image: Image.Image) -> np.ndarray:
+    values = np.asarray(image)
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high > 65535:
+        raise ValueError(f"its grey values run from {low} to {high}, outside 16 bit (0 to 65535)")
+    if high <= 255:
+        return values.astype(np.uint8)
+    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)  # 65535 = 255 * 257
+
+
+def _header(image: Image.Image, path: Path) -> tuple[int, int, int]:
+    """Stored width, stored height, orientation."""
+    if isinstance(image, TiffImageFile):  # whether `size` is the stored one depends on Pillow's version
+        tags = image.tag_v2
+        return tags[ExifTags.Base.ImageWidth], tags[ExifTags.Base.ImageLength], tags.get(ExifTags.Base.Orientation, 1)
+    late = image.format == "PNG" and "exif" not in image.info  # Pillow would read all pixels to look behind them
+    return image.width, image.height, 1 if late and not _has_exif_chunk(path) else _orientation(image)
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation 1 to 8; 1 where it is absent or unreadable, or was applied already (Pillow turns TIFF on loading)."""
+    if isinstance(image, TiffImageFile):
+        return 1
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except (SyntaxError, ValueError, TypeError, KeyError, EOFError, OSError, struct.error):
+        return 1  # broken EXIF in a good image
+
+
+def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Upright pixels. The names of the eight orientations: EXIF 2.32, tag 0x0112."""
+    if orientation in _QUARTER_TURNED:
+        pixels = pixels.swapaxes(0, 1)  # 5 is just that; 6, 7 and 8 are 5 followed by a mirroring
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return pixels
+
+
+def _has_exif_chunk(path: Path) -> bool:
+    """Whether a PNG file has an EXIF chunk at all; ImageMagick writes it after the pixels."""
+    with path.open("rb") as stream:
+        stream.seek(8)
+        while len(head := stream.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", head)
+            if kind == b"eXIf":
+                return True
+            stream.seek(length + 4, os.SEEK_CUR)  # the data and its checksum
+    return False
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    if isinstance(error, FileNotFoundError):
+        return DataError(f"{path}: there is no such file. Restore it, or take it out of the data set.")
+    if isinstance(error, IsADirectoryError):
+        return DataError(f"{path} is a folder, not an image.")
+    if isinstance(error, UnidentifiedImageError):
+        what = "the file is empty" if path.stat().st_size == 0 else "its content is no image that Pillow knows"
+    else:
+        what = str(error) or type(error).__name__
+    return DataError(f"{path} cannot be read: {what}. Replace it (PNG or JPEG), or take it out of the data set.")

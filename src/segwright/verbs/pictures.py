@@ -1,0 +1,114 @@
+"""Pictures of what a model does on a split: the best and the worst images, and the run's report."""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from segwright.data import EvaluationSet
+from segwright.datasets import Source
+from segwright.drawing.overlays import comparison
+from segwright.drawing.report import report
+from segwright.files import write_bytes
+from segwright.images import png_bytes
+from segwright.inference import Predictor
+from segwright.metrics import scores
+from segwright.progress import bar
+from segwright.training.loop import Training
+from segwright.verbs.scoring import Tally
+
+SHOWN = 4
+"""How many of the best and of the worst images are drawn."""
+
+Sample = tuple[str, np.ndarray, float]
+"""Name, picture (H, W, 3) uint8, the image's own IoU."""
+
+
+def best_and_worst(predictor: Predictor, images: EvaluationSet, num_classes: int) -> tuple[list[Sample], list[Sample], Tally]:
+    """Comparisons of the images that went best and worst, and the counts of all of them."""
+    tally = Tally(num_classes, near=True)
+    with bar("look at the results", len(images)) as progress:
+        for index in range(len(images)):
+            sample = images[index]
+            probability = predictor.at_size(predictor.samples([sample])[0], sample["mask"].numpy().shape)
+            tally.add(str(index), probability, predictor.mask(probability), sample["mask"].numpy())
+            progress.advance()
+    ranked = sorted(((float(scores(row)["iou"]), i) for i, row in enumerate(tally.counts.rows)), reverse=True)
+    shown = min(SHOWN, len(ranked))
+    best, worst = ranked[:shown], ranked[::-1][: min(shown, len(ranked) - shown)]
+    return [_draw(predictor, images, *pair) for pair in best], [_draw(predictor, images, *pair) for pair in worst], tally
+
+
+def _draw(predictor: Predictor, images: EvaluationSet, iou: float, index: int) -> Sample:
+    sample = images[index]
+    truth = sample["mask"].numpy()
+    prediction = predictor.mask(predictor.at_size(predictor.samples([sample])[0], truth.shape))
+    path = images.split.path(index)
+    return path.name, comparison(images.split.image(index), truth, prediction), iou
+
+
+def write_samples(folder: Path, best: list[Sample], worst: list[Sample]) -> None:
+    """`samples/best_1_<name>.png`, ..., `samples/worst_1_<name>.png`, ..."""
+    for word, samples in (("best", best), ("worst", worst)):
+        for number, (name, picture, _) in enumerate(samples, 1):
+            safe = re.sub(r"[^\w.-]", "_", Path(name).stem)
+            write_bytes(folder / "samples" / f"{word}_{number}_{safe}.png", png_bytes(picture))
+
+
+def run_pictures(
+    folder: Path,
+    predictor: Predictor,
+    source: Source,
+    valid: EvaluationSet,
+    training: Training,
+    result: Mapping[str, Any],
+) -> None:
+    """Sample overlays and `report.html` of a finished run, on `valid` with the best weights."""
+    best, worst, tally = best_and_worst(predictor, valid, source.num_classes)
+    write_samples(folder, best, worst)
+    write_report(
+        folder / "report.html",
+        title=f"Segwright run {folder.name}",
+        facts=dict(result) | training.header["weights"] | {"classes": ", ".join(source.classes)},
+        metrics={f"valid {name}": value for name, value in split_metrics(tally, source).items()},
+        run=folder,
+        rows=training.state.rows,
+        samples=(best, worst),
+    )
+
+
+def split_metrics(tally: Tally, source: Source) -> dict[str, Any]:
+    """Scores as the report shows them."""
+    total = tally.counts.total()
+    near = {"f1_2px": tally.near.f1()} if tally.near else {}
+    classes = {name: scores(total[i : i + 1]) for i, name in enumerate(source.classes)} if len(total) > 1 else {}
+    return {**scores(total), **near, **({"per class": classes} if classes else {})}
+
+
+def write_report(
+    path: Path,
+    *,
+    title: str,
+    facts: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    run: Path,
+    rows: list[dict[str, Any]],
+    samples: tuple[list[Sample], list[Sample]],
+) -> None:
+    """One page with everything, that needs no network: curves, numbers, best and worst images, the config."""
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    report(
+        path,
+        title=title,
+        facts=facts,
+        metrics=metrics,
+        history=rows,
+        figures=[],
+        best=samples[0],
+        worst=samples[1],
+        config=json.dumps(config, indent=2),
+    )

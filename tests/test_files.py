@@ -1,0 +1,112 @@
+"""Files are written whole or not at all."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from segwright import checkpoint
+from segwright.errors import SegwrightError, WeightsError
+from segwright.files import remove_leftovers, write_atomic, write_text
+
+FULL_DISK = """
+import resource, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))  # the kernel refuses to write more, as a full disk does
+import torch
+from segwright import checkpoint
+from segwright.errors import SegwrightError
+try:
+    checkpoint.save(sys.argv[1], {"model": {"w": torch.zeros(100_000)}, "config": {}})
+except SegwrightError as error:
+    print(error)
+"""
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_failed_write_keeps_the_old_file_and_leaves_no_draft(tmp_path):
+    write_text(tmp_path / "a", "old")
+
+    def half(file):
+        file.write(b"new")
+        raise OSError("disk full")
+
+    with pytest.raises(SegwrightError, match="disk full"):
+        write_atomic(tmp_path / "a", half)
+    assert names(tmp_path) == ["a"]
+    assert (tmp_path / "a").read_text() == "old"
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(tmp_path):
+    path = tmp_path / "last.pth"
+    checkpoint.save(path, {"model": {"w": torch.ones(3)}, "config": {}})
+    done = subprocess.run([sys.executable, "-c", FULL_DISK, str(path)], capture_output=True, text=True)
+    assert "could not be written" in done.stdout, done.stderr
+    assert names(tmp_path) == ["last.pth"]
+    assert checkpoint.load(path)["model"]["w"].tolist() == [1, 1, 1]
+
+
+def test_a_folder_that_is_a_file_is_one_clear_error(tmp_path):
+    (tmp_path / "runs").write_text("I am a file")
+    with pytest.raises(SegwrightError, match="could not be written"):
+        write_text(tmp_path / "runs" / "a", "x")
+
+
+def test_leftovers_of_a_kill_are_removed_and_nothing_else(tmp_path):
+    for name in (".last.pth.77.tmp", "last.pth", ".hidden"):
+        (tmp_path / name).write_text("x")
+    remove_leftovers(tmp_path)
+    assert names(tmp_path) == [".hidden", "last.pth"]
+
+
+class Evil:
+    def __reduce__(self):
+        return os.system, ("touch pwned",)
+
+
+def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"format": 1, "model": Evil(), "config": {}}, tmp_path / "evil.pth")
+    with pytest.raises(WeightsError, match="stranger's code"):
+        checkpoint.load(tmp_path / "evil.pth")
+    assert not (tmp_path / "pwned").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "seen"),
+    [(b"", "damaged"), (b"PK\x03\x04 no zip", "damaged"), (b"hello", "stranger's code|damaged")],
+)
+def test_what_is_no_checkpoint_is_refused(tmp_path, content, seen):
+    (tmp_path / "x.pth").write_bytes(content)
+    with pytest.raises(WeightsError, match=seen):
+        checkpoint.load(tmp_path / "x.pth")
+
+
+def test_a_cut_checkpoint_another_dictionary_and_none_at_all_are_refused(tmp_path):
+    path = tmp_path / "x.pth"
+    checkpoint.save(path, {"model": {"w": torch.zeros(5000)}, "config": {}})
+    path.write_bytes(path.read_bytes()[:9000])
+    with pytest.raises(WeightsError, match="damaged"):
+        checkpoint.load(path)
+    torch.save({"state_dict": {}}, path)
+    with pytest.raises(WeightsError, match="no Segwright checkpoint"):
+        checkpoint.load(path)
+    torch.save({"format": 99, "model": {}, "config": {}}, path)
+    with pytest.raises(WeightsError, match="newer Segwright"):
+        checkpoint.load(path)
+    with pytest.raises(WeightsError, match="there is no checkpoint"):
+        checkpoint.load(tmp_path / "none.pth")
+
+
+def test_weights_of_another_model_are_named(tmp_path):
+    model = torch.nn.Linear(3, 2)
+    other = {"model": {"weight": torch.zeros(4, 3), "extra": torch.zeros(1)}}
+    with pytest.raises(WeightsError) as caught:
+        checkpoint.load_weights(model, other, "x.pth")
+    assert "1 weights missing (bias), 1 too many (extra), 1 of another shape (weight)" in str(caught.value)
