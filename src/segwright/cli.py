@@ -170,7 +170,8 @@ def _model_flags(model: str | None, encoder: str | None, pretrained: str | None,
 
 def main(arguments: list[str] | None = None) -> None:
     """The `segwright` command. A user's error is one message and exit status 1; any other one is ours."""
-    handler = RichHandler(console=errors, show_path=False, show_time=False, markup=False)
+    plain = logging.StreamHandler()  # a file or pipe gets whole lines, not a terminal's width of them
+    handler = RichHandler(console=errors, show_path=False, show_time=False) if errors.is_terminal else plain
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
     logging.getLogger("segwright").setLevel(logging.INFO)
     try:

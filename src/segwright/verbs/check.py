@@ -9,7 +9,8 @@ from typing import Any
 
 from segwright.checks import check_source, summary
 from segwright.config import parse_overrides, read_yaml, resolve
-from segwright.datasets import READERS, Finding
+from segwright.datasets import READERS
+from segwright.datasets.base import Finding
 from segwright.errors import SegwrightError
 from segwright.progress import bar
 

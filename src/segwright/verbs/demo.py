@@ -9,11 +9,11 @@ from rich.console import Console
 
 from segwright import checkpoint
 from segwright.data import EvaluationSet
-from segwright.datasets import READERS, Source
+from segwright.datasets import READERS
+from segwright.datasets.base import Source
 from segwright.errors import DataError
-from segwright.files import write_bytes
 from segwright.drawing.overlays import grid
-from segwright.images import png_bytes
+from segwright.images import write_png
 from segwright.painting import best_grey_threshold_iou, write_dataset
 from segwright.progress import bar
 from segwright.verbs.check import check
@@ -103,7 +103,7 @@ def finish(
     loaded = load_model(run / "best.pth", overrides=overrides)
     best, worst, _ = best_and_worst(loaded.predictor, EvaluationSet(source.splits["test"], None), source.num_classes)
     sheet = grid([p for _, p, _ in best + worst], [f"{n}  IoU {iou:.2f}" for n, _, iou in best + worst], columns=4)
-    write_bytes(folder / "grid.png", png_bytes(sheet))
+    write_png(folder / "grid.png", sheet)
     write_report(
         folder / "report.html",
         title="Segwright demo",

@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader
 
 from segwright import checkpoint
 from segwright.data import evaluation_batches, worker_count
-from segwright.datasets import READERS, Source
+from segwright.datasets import READERS
+from segwright.datasets.base import Source
 from segwright.engine import Engine
 from segwright.errors import ConfigError, DataError, WeightsError
 from segwright.files import write_text

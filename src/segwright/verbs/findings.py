@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from segwright.datasets import Finding
+from segwright.datasets.base import Finding
 from segwright.errors import DataError
 
 STYLE = {"error": "bold red", "warning": "yellow", "info": "cyan"}

@@ -10,11 +10,10 @@ import numpy as np
 import yaml
 
 from segwright.data import EvaluationSet
-from segwright.datasets import Source
+from segwright.datasets.base import Source
 from segwright.drawing.overlays import comparison
 from segwright.drawing.report import report
-from segwright.files import write_bytes
-from segwright.images import png_bytes
+from segwright.images import write_png
 from segwright.inference import Predictor
 from segwright.metrics import scores
 from segwright.progress import bar
@@ -56,7 +55,7 @@ def write_samples(folder: Path, best: list[Sample], worst: list[Sample]) -> None
     for word, samples in (("best", best), ("worst", worst)):
         for number, (name, picture, _) in enumerate(samples, 1):
             safe = re.sub(r"[^\w.-]", "_", Path(name).stem)
-            write_bytes(folder / "samples" / f"{word}_{number}_{safe}.png", png_bytes(picture))
+            write_png(folder / "samples" / f"{word}_{number}_{safe}.png", picture)
 
 
 def run_pictures(

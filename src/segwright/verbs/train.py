@@ -15,7 +15,8 @@ import yaml
 from segwright import checkpoint
 from segwright.checks import check_source
 from segwright.data import EvaluationSet, evaluation_batches, training_batches, worker_count
-from segwright.datasets import READERS, Source
+from segwright.datasets import READERS
+from segwright.datasets.base import Source
 from segwright.engine import Engine
 from segwright.errors import ConfigError, DataError, SegwrightError
 from segwright.files import remove_leftovers, write_text

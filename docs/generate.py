@@ -1,0 +1,57 @@
+"""Writes docs/configuration.md from the parts' dataclasses, so that it cannot say what the code does not do."""
+
+import ast
+import dataclasses
+import inspect
+import textwrap
+from pathlib import Path
+
+from segwright.registry import Catalogue
+from segwright.verbs.settings import BASE, DEFAULTS, SCHEMA
+
+PAGE = Path(__file__).parent / "configuration.md"
+HEAD = """# Configuration
+
+Made by `make docs` from the code. A YAML file holds these sections; on the command line a key is written `section.key=value`. Flags win over
+overrides, overrides over the file, the file over the defaults. The flat capital keys of the crack recipe (`LR`, `IMG_SIZE`, ...) are read too.
+"""
+
+
+def docs_of(cls: type) -> dict[str, str]:
+    """Field -> the string under it."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0].body  # type: ignore[attr-defined]
+    out = {}
+    for node, after in zip(body, body[1:], strict=False):
+        if isinstance(node, ast.AnnAssign) and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+            out[node.target.id] = " ".join(str(after.value.value).split())  # type: ignore[union-attr]
+    return out
+
+
+def rows(cls: type, section: str) -> list[str]:
+    """A table row a field. Raises `KeyError` for a field without its string."""
+    texts, lines = docs_of(cls), ["| key | default | meaning |", "| --- | --- | --- |"]
+    for field in dataclasses.fields(cls):
+        default = BASE.get(section, {}).get(field.name, field.default)
+        shown = "required" if default is dataclasses.MISSING else f"`{default}`"
+        lines.append(f"| `{section}.{field.name}` | {shown} | {texts[field.name]} |")
+    return lines
+
+
+def page() -> str:
+    """The whole page."""
+    lines = [HEAD]
+    for section, kind in SCHEMA.items():
+        if not isinstance(kind, Catalogue):
+            lines += [f"## {section}", "", *rows(kind, section), ""]
+            continue
+        lines += [f"## {section}", "", f"`{section}.name` chooses a part; `{DEFAULTS[section]}` is the default.", ""]
+        for name in sorted(kind):
+            part = kind[name]
+            about = (part.__doc__ or "").strip().splitlines()[0]
+            lines += [f"### {section}.name: {name}", "", about, "", *rows(part.Config, section), ""]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
+    print(f"written: {PAGE}")

@@ -1,0 +1,256 @@
+"""Runs on painted cracks: freezing, groups, resume, records, what a run leaves behind."""
+
+import csv
+import json
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+import segwright
+from segwright import checkpoint
+from segwright.engine import Engine
+from segwright.errors import ConfigError, DataError, SegwrightError, TrainingError
+from segwright.model import SegFormerLite, is_encoder
+from segwright.painting import write_dataset
+from segwright.training import loop
+from segwright.training.freeze import begin_epoch
+from segwright.training.optim import Config as OptimConfig
+from segwright.training.optim import build_optimizer
+
+
+@pytest.fixture(scope="session")
+def painted(tmp_path_factory) -> Path:
+    return write_dataset(tmp_path_factory.mktemp("painted") / "data", train=6, valid=3, test=3, size=(64, 96), seed=3)
+
+
+def small(painted: Path, folder: Path, **sections) -> dict:
+    """A config that trains in a second: a tiny encoder, six images."""
+    values = {
+        "data": {"root": str(painted)},
+        "encoder": {"name": "test_resnet", "pretrained": False},
+        "head": {"width": 8},
+        "input": {"size": [64, 96]},
+        "train": {"epochs": 4, "batch_size": 2, "freeze_epochs": 1, "amp": False, "seed": 5},
+        "run": {"output": str(folder)},
+    }
+    return {key: {**values.get(key, {}), **sections.get(key, {})} for key in values.keys() | sections.keys()}
+
+
+def weights_of(folder: Path, name: str = "last.pth") -> dict[str, torch.Tensor]:
+    return checkpoint.load(folder / name)["model"]
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+@pytest.fixture(scope="session")
+def finished(painted, tmp_path_factory) -> Path:
+    """A run of four epochs in one go."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    segwright.train(small(painted, folder))
+    return folder
+
+
+def test_the_groups_are_head_then_encoder_with_their_own_rates():
+    model = SegFormerLite("test_resnet", pretrained=False)
+    optimizer = build_optimizer(model, OptimConfig(lr=0.01, lr_encoder=0.002, weight_decay=0.03))
+    head, encoder = optimizer.param_groups
+    assert (head["name"], head["lr"], head["weight_decay"]) == ("head", 0.01, 0.03)
+    assert (encoder["name"], encoder["lr"], encoder["weight_decay"]) == ("encoder", 0.002, 0.03)
+    own = {id(p) for p in model.encoder.parameters()}
+    assert {id(p) for p in encoder["params"]} == own
+    assert len(head["params"]) + len(encoder["params"]) == len(list(model.parameters()))
+
+
+def test_is_encoder_knows_wrapped_names():
+    assert is_encoder("encoder.body.conv1.weight")
+    assert is_encoder("module._orig_mod.encoder.x")
+    assert not is_encoder("head.encoder.weight")
+    assert not is_encoder("detail.full.0.weight")
+
+
+def test_freezing_toggles_requires_grad_and_norms_and_is_logged(caplog):
+    model = SegFormerLite("test_resnet", pretrained=False)
+    with caplog.at_level(logging.INFO, "segwright"):
+        assert begin_epoch(model, 0, 2)
+        assert not any(p.requires_grad for p in model.encoder.parameters())
+        assert all(p.requires_grad for p in model.head.parameters())
+        assert not any(m.training for m in model.encoder.modules())
+        assert model.head.training
+        assert begin_epoch(model, 1, 2)
+        assert not begin_epoch(model, 2, 2)
+    assert all(p.requires_grad for p in model.encoder.parameters())
+    assert all(m.training for m in model.modules())
+    messages = [record.message for record in caplog.records]
+    assert [m.split(",")[0] for m in messages] == ["epoch 1: encoder frozen", "epoch 3: encoder unfrozen"]
+
+
+def test_a_frozen_encoder_stays_as_it_is_and_thawed_it_moves(painted, tmp_path):
+    frozen = segwright.train(small(painted, tmp_path / "a", train={"epochs": 2, "freeze_epochs": 1}))
+    torch.manual_seed(5)
+    start = SegFormerLite("test_resnet", pretrained=False, base=8).state_dict()
+    after_first = segwright.train(small(painted, tmp_path / "b", train={"epochs": 1, "freeze_epochs": 0}))
+    body = [key for key in start if key.startswith("encoder.") and "num_batches" not in key]
+    assert not all(torch.equal(start[key], weights_of(after_first.folder)[key]) for key in body)
+    assert not all(torch.equal(start[key], weights_of(frozen.folder)[key]) for key in body)
+    rows = checkpoint.load(frozen.folder / "last.pth")["rows"]
+    assert [row["frozen"] for row in rows] == [1, 0]
+
+
+def test_a_run_leaves_all_its_records(finished, painted):
+    names = {path.name for path in finished.iterdir()}
+    assert {
+        "best.pth",
+        "last.pth",
+        "config.yaml",
+        "training_params.yaml",
+        "training_params.json",
+        "log.csv",
+        "curves.png",
+        "report.html",
+        "samples",
+        "tensorboard",
+        "train.log",
+    } <= names
+    assert not [name for name in names if name.endswith(".tmp")]
+    rows = list(csv.DictReader((finished / "log.csv").open()))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
+    assert {"train_loss", "valid_loss", "valid_iou", "lr_head", "lr_encoder", "frozen"} <= rows[0].keys()
+    params = json.loads((finished / "training_params.json").read_text())
+    assert params == yaml.safe_load((finished / "training_params.yaml").read_text())
+    assert params["config"]["train"]["seed"] == 5
+    assert params["environment"]["packages"]["torch"] == torch.__version__.split("+")[0] or torch.__version__
+    assert "encoder unfrozen" in (finished / "train.log").read_text()
+    assert list((finished / "samples").glob("best_1_*.png"))
+
+
+def test_best_is_the_epoch_with_the_highest_validation_iou(finished):
+    rows = checkpoint.load(finished / "last.pth")["rows"]
+    best = checkpoint.load(finished / "best.pth")
+    values = [row["valid_iou"] for row in rows]
+    assert best["best_iou"] == max(values)
+    assert best["epoch"] == values.index(max(values)) + 1
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [{}, {"schedule": {"name": "onecycle"}}, {"encoder": {"name": "mit_b0"}}, {"model": {"detail": 4}}],
+    ids=["plateau", "onecycle", "mit-with-stochastic-depth", "detail"],
+)
+def test_a_run_that_was_stopped_in_mid_epoch_ends_with_the_same_weights(painted, tmp_path, monkeypatch, sections):
+    whole = segwright.train(small(painted, tmp_path / "whole", **sections))
+    step, calls = loop.train_step, [0]
+
+    def stopped(*args):
+        calls[0] += 1
+        if calls[0] == 8:  # the second step of the third epoch
+            raise KeyboardInterrupt
+        return step(*args)
+
+    monkeypatch.setattr(loop, "train_step", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        segwright.train(small(painted, tmp_path / "cut", **sections))
+    monkeypatch.undo()
+    assert checkpoint.load(tmp_path / "cut" / "last.pth")["epoch"] == 2
+    resumed = segwright.train(small(painted, tmp_path / "cut", **sections), resume=True)
+    assert same(weights_of(whole.folder), weights_of(resumed.folder))
+    assert same(weights_of(whole.folder, "best.pth"), weights_of(resumed.folder, "best.pth"))
+    keep = ("epoch", "train_loss", "valid_loss", "valid_iou", "lr_head", "lr_encoder", "frozen")
+    assert [[r[k] for k in keep] for r in whole.rows] == [[r[k] for k in keep] for r in resumed.rows]
+    assert len(list(csv.DictReader((resumed.folder / "log.csv").open()))) == 4
+
+
+def test_workers_change_nothing(finished, painted, tmp_path):
+    two = segwright.train(small(painted, tmp_path / "two", input={"size": [64, 96], "workers": 2}))
+    assert same(weights_of(finished), weights_of(two.folder))
+
+
+def test_another_seed_gives_another_run(finished, painted, tmp_path):
+    other = segwright.train(small(painted, tmp_path / "x", train={"seed": 6, "epochs": 2}))
+    assert not same(weights_of(finished), weights_of(other.folder))
+
+
+def test_resume_refuses_another_config_and_says_what_changed(finished, painted):
+    with pytest.raises(ConfigError, match=r"optim.lr: 0.001 -> 0.5"):
+        segwright.train(small(painted, finished, optim={"lr": 0.5}), resume=True)
+    with pytest.raises(SegwrightError, match="there is no checkpoint"):
+        segwright.train(small(painted, finished.parent / "none"), resume=True)
+
+
+def test_a_run_is_never_overwritten_unless_asked(painted, tmp_path):
+    brief = {"train": {"epochs": 1, "freeze_epochs": 0}}
+    first = segwright.train(small(painted, tmp_path / "r", **brief))
+    before = (first.folder / "last.pth").read_bytes()
+    second = segwright.train(small(painted, tmp_path / "r", **brief))
+    assert second.folder == tmp_path / "r.2"
+    assert (first.folder / "last.pth").read_bytes() == before
+    third = segwright.train(small(painted, tmp_path / "r", run={"output": str(tmp_path / "r"), "overwrite": True}, **brief))
+    assert third.folder == tmp_path / "r"
+
+
+def test_early_stopping_counts_from_the_end_of_the_frozen_phase(painted, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "update_state", lambda state, epoch, row: _stale(state, epoch, row))
+    run = segwright.train(small(painted, tmp_path / "r", train={"epochs": 9, "early_stopping": 2, "freeze_epochs": 3}))
+    assert run.epochs == 5
+
+
+def _stale(state, epoch, row):
+    best = epoch == 0
+    state.epoch, state.stale = epoch + 1, 0 if best else state.stale + 1
+    state.rows.append(row)
+    state.best_iou, state.best_epoch = 0.1, 1
+    return best
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_files_names(painted, tmp_path, monkeypatch):
+    monkeypatch.setattr("segwright.losses.bce_dice.BceDiceLoss.forward", lambda self, x, y: x.sum() * float("nan"))
+    with pytest.raises(TrainingError, match=r"on these images: \S+\.jpg, \S+\.jpg"):
+        segwright.train(small(painted, tmp_path / "stop"))
+
+
+def test_a_loss_that_is_not_finite_can_be_skipped_and_counted(painted, tmp_path, monkeypatch, caplog):
+    real, calls = loop.train_step, [0]
+
+    def once(t, batch):
+        calls[0] += 1
+        if calls[0] == 1:
+            t.loss.forward, keep = (lambda x, y: x.sum() * float("inf")), t.loss.forward
+            try:
+                return real(t, batch)
+            finally:
+                t.loss.forward = keep
+        return real(t, batch)
+
+    monkeypatch.setattr(loop, "train_step", once)
+    run = segwright.train(small(painted, tmp_path / "skip", train={"epochs": 1, "freeze_epochs": 0, "on_nan": "skip"}))
+    assert run.rows[0]["skipped"] == 1
+    assert "step skipped" in caplog.text
+
+
+def test_amp_trains_and_says_what_it_uses(painted, tmp_path, caplog):
+    with caplog.at_level(logging.INFO, "segwright"):
+        run = segwright.train(small(painted, tmp_path / "amp", train={"amp": True, "epochs": 1, "freeze_epochs": 0}))
+    assert Engine(amp=True).precision in {"bf16", "no", "fp16"}
+    assert "in bf16" in caplog.text or "in float32" in caplog.text or "in fp16" in caplog.text
+    assert all(torch.isfinite(w).all() for w in weights_of(run.folder).values())
+
+
+def test_a_frozen_random_encoder_is_warned_of(painted, tmp_path, caplog):
+    segwright.train(small(painted, tmp_path / "w", train={"epochs": 2}))
+    assert "a frozen random encoder teaches the head little" in caplog.text
+
+
+def test_an_output_that_cannot_be_written_stops_before_training(painted, tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(SegwrightError, match=r"cannot be made|could not be written"):
+        segwright.train(small(painted, tmp_path / "file" / "run"))
+
+
+def test_no_data_no_run_folder(tmp_path):
+    with pytest.raises(DataError):
+        segwright.train({"data": {"root": str(tmp_path / "none")}, "run": {"output": str(tmp_path / "run")}})
+    assert not (tmp_path / "run").exists()

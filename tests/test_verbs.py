@@ -1,0 +1,163 @@
+"""Evaluate, infer and the command line, on the weights of a tiny run."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import segwright
+from segwright.cli import main
+from segwright.datasets import READERS
+from segwright.errors import ConfigError, DataError, WeightsError
+from segwright.verbs.evaluate import load_model
+from segwright.verbs.infer import predict_image
+from test_training import finished, painted, small  # noqa: F401  (fixtures)
+
+KEYS = {"iou", "dice", "precision", "recall", "threshold", "num_images", "weights"}
+
+
+def test_evaluate_writes_the_promised_numbers(finished, tmp_path):  # noqa: F811
+    metrics = segwright.evaluate(finished / "best.pth", output=tmp_path)
+    assert metrics.keys() >= KEYS
+    assert json.loads((tmp_path / "metrics_test.json").read_text()) == metrics
+    assert metrics["num_images"] == 3
+    assert metrics["threshold"] == 0.40
+
+
+def test_evaluate_counts_what_numpy_counts_on_the_masks_that_infer_writes(finished, painted, tmp_path):  # noqa: F811
+    metrics = segwright.evaluate(finished / "best.pth", output=tmp_path, threshold="0.3")
+    segwright.infer(finished / "best.pth", painted / "test", tmp_path / "m", overrides=["predict.threshold=0.3"])
+    split = READERS["coco"].build(READERS["coco"].Config(root=str(painted))).splits["test"]
+    tp = fp = fn = 0
+    for i in range(len(split)):
+        mask = np.asarray(Image.open(tmp_path / "m" / f"{split.path(i).stem}_mask.png")) == 255
+        truth = split.mask(i) == 1
+        tp, fp, fn = tp + (mask & truth).sum(), fp + (mask & ~truth).sum(), fn + (~mask & truth).sum()
+    assert metrics["iou"] == pytest.approx(tp / max(tp + fp + fn, 1))
+
+
+def test_threshold_auto_is_the_best_on_valid(finished, tmp_path):  # noqa: F811
+    auto = segwright.evaluate(finished / "best.pth", output=tmp_path, threshold="auto")["threshold"]
+
+    def on_valid(threshold: float) -> float:
+        return segwright.evaluate(finished / "best.pth", output=tmp_path, split="valid", threshold=str(threshold))["iou"]
+
+    best = on_valid(auto)
+    assert all(best >= on_valid(t) - 1e-9 for t in (0.1, 0.25, 0.4, 0.5, 0.75, 0.9))
+
+
+def test_masks_and_overlays_have_the_images_own_size(finished, tmp_path):  # noqa: F811
+    source = tmp_path / "in"
+    source.mkdir()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (71, 53, 3), dtype=np.uint8)).save(source / "a.png")
+    for resize in ("nearest", "logits"):
+        out = tmp_path / resize
+        segwright.infer(finished / "best.pth", source, out, overrides=[f"predict.resize={resize}"])
+        mask = Image.open(out / "a_mask.png")
+        assert mask.size == Image.open(out / "a_overlay.png").size == (53, 71)
+        assert set(np.unique(np.asarray(mask))) <= {0, 255}
+
+
+def test_nearest_gives_the_networks_mask_enlarged_by_its_nearest_pixel(finished):  # noqa: F811
+    loaded = load_model(finished / "best.pth")
+    image = np.random.default_rng(1).integers(0, 255, (128, 192, 3), dtype=np.uint8)
+    mask = loaded.predictor.mask(predict_image(loaded, image))
+    assert np.array_equal(mask, mask[::2, ::2].repeat(2, 0).repeat(2, 1))
+
+
+def test_flips_average_the_logits(finished):  # noqa: F811
+    plain = load_model(finished / "best.pth").predictor
+    both = load_model(finished / "best.pth", overrides=["predict.flips=true"]).predictor
+    x = torch.randint(0, 255, (1, 3, 64, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    turns = [(), (-1,), (-2,), (-2, -1)]
+    mean = sum(plain.logits(x.flip(t)).flip(t) for t in turns) / 4
+    assert torch.allclose(both.logits(x), mean, atol=1e-5)
+
+
+def test_one_bad_file_is_reported_and_the_others_are_done(finished, painted, tmp_path, capsys):  # noqa: F811
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    good = next((painted / "test").glob("*.jpg"))
+    (folder / "good.jpg").write_bytes(good.read_bytes())
+    (folder / "cut.jpg").write_bytes(good.read_bytes()[:600])
+    result = segwright.infer(finished / "best.pth", folder, tmp_path / "out")
+    assert [path.name for path in result.written] == ["good_mask.png"]
+    assert [Path(name).name for name in result.failed] == ["cut.jpg"]
+    with pytest.raises(SystemExit) as left:
+        main(["infer", "--weights", str(finished / "best.pth"), "--input", str(folder), "--save", str(tmp_path / "o")])
+    assert left.value.code == 1
+
+
+def test_a_glob_and_a_single_file_work_and_nothing_is_an_error(finished, painted, tmp_path):  # noqa: F811
+    weights = finished / "best.pth"
+    one = next((painted / "test").glob("*.jpg"))
+    assert len(segwright.infer(weights, one, tmp_path / "a").written) == 1
+    assert len(segwright.infer(weights, str(painted / "test" / "*.jpg"), tmp_path / "b").written) == 3
+    with pytest.raises(DataError, match="names no image"):
+        segwright.infer(weights, tmp_path / "nothing", tmp_path / "c")
+
+
+def test_two_files_with_one_stem_do_not_overwrite_each_other(finished, tmp_path):  # noqa: F811
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a.png", "a.jpg"):
+        Image.new("RGB", (64, 64)).save(folder / name)
+    assert len({p.name for p in segwright.infer(finished / "best.pth", folder, tmp_path / "out").written}) == 2
+
+
+def test_load_gives_logits_at_input_size(finished):  # noqa: F811
+    model = segwright.load(finished / "best.pth")
+    assert not model.training
+    assert model(torch.zeros(1, 3, 75, 61)).shape == (1, 1, 75, 61)
+
+
+def test_weights_of_another_model_are_refused(finished, tmp_path):  # noqa: F811
+    with pytest.raises(WeightsError, match="belongs to another model"):
+        segwright.evaluate(finished / "best.pth", flags={"encoder.name": "mit_b0"}, output=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_bad_threshold_and_split_are_named(finished, tmp_path):  # noqa: F811
+    with pytest.raises(ConfigError, match="give a number between 0 and 1, or auto"):
+        segwright.evaluate(finished / "best.pth", threshold="half", output=tmp_path)
+    with pytest.raises(ConfigError, match=r"predict.threshold is 1.5"):
+        segwright.evaluate(finished / "best.pth", threshold="1.5", output=tmp_path)
+    with pytest.raises(DataError, match="no split 'tset'"):
+        segwright.evaluate(finished / "best.pth", split="tset", output=tmp_path)
+
+
+def run_cli(*words: str) -> int:
+    with pytest.raises(SystemExit) as left:
+        main(list(words))
+    return int(left.value.code or 0)
+
+
+def test_the_command_line_runs_the_whole_path(painted, tmp_path, monkeypatch, capsys):  # noqa: F811
+    monkeypatch.chdir(tmp_path)
+    assert run_cli("check", str(painted)) == 0
+    flags = ["--encoder", "test_resnet", "--pretrained", "0", "--epochs", "2", "--lr-head", "1e-3", "--lr-encoder", "1e-4"]
+    common = ["train.batch_size=2", "input.size=[64,96]"]
+    assert run_cli("train", "--data", str(painted), *flags, "--freeze-epochs", "1", "--seed", "1", *common) == 0
+    weights = "runs/segformer_lite/best.pth"
+    assert Path(weights).is_file()
+    assert run_cli("evaluate", "--data", str(painted), "--weights", weights, "--model", "segformer_lite") == 0
+    assert Path("outputs/metrics_test.json").is_file()
+    assert run_cli("infer", "--weights", weights, "--input", str(painted / "test"), "--save", "outputs/infer") == 0
+    assert len(list(Path("outputs/infer").glob("*_overlay.png"))) == 3
+
+
+def test_a_users_error_is_one_message_without_a_traceback(tmp_path, capsys):
+    assert run_cli("train", "--data", str(tmp_path / "none")) == 1
+    shown = capsys.readouterr().err
+    assert "error:" in shown
+    assert "Traceback" not in shown
+
+
+def test_check_prints_json_and_ends_with_one_on_errors(painted, tmp_path, capsys):  # noqa: F811
+    assert run_cli("check", str(painted), "--json") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["findings"] is not None
+    assert run_cli("check", str(tmp_path)) == 1
