@@ -43,6 +43,11 @@ def weights_of(folder: Path, name: str = "last.pth") -> dict[str, torch.Tensor]:
     return checkpoint.load(folder / name)["model"]
 
 
+def read_csv(folder: Path) -> list[dict[str, str]]:
+    with (folder / "log.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
@@ -117,13 +122,13 @@ def test_a_run_leaves_all_its_records(finished, painted):
         "train.log",
     } <= names
     assert not [name for name in names if name.endswith(".tmp")]
-    rows = list(csv.DictReader((finished / "log.csv").open()))
+    rows = read_csv(finished)
     assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
     assert {"train_loss", "valid_loss", "valid_iou", "lr_head", "lr_encoder", "frozen"} <= rows[0].keys()
     params = json.loads((finished / "training_params.json").read_text())
     assert params == yaml.safe_load((finished / "training_params.yaml").read_text())
     assert params["config"]["train"]["seed"] == 5
-    assert params["environment"]["packages"]["torch"] == torch.__version__.split("+")[0] or torch.__version__
+    assert torch.__version__.startswith(params["environment"]["packages"]["torch"].split("+")[0])
     assert "encoder unfrozen" in (finished / "train.log").read_text()
     assert list((finished / "samples").glob("best_1_*.png"))
 
@@ -161,7 +166,7 @@ def test_a_run_that_was_stopped_in_mid_epoch_ends_with_the_same_weights(painted,
     assert same(weights_of(whole.folder, "best.pth"), weights_of(resumed.folder, "best.pth"))
     keep = ("epoch", "train_loss", "valid_loss", "valid_iou", "lr_head", "lr_encoder", "frozen")
     assert [[r[k] for k in keep] for r in whole.rows] == [[r[k] for k in keep] for r in resumed.rows]
-    assert len(list(csv.DictReader((resumed.folder / "log.csv").open()))) == 4
+    assert len(read_csv(resumed.folder)) == 4
 
 
 def test_workers_change_nothing(finished, painted, tmp_path):

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 log = logging.getLogger("segwright")
@@ -31,6 +32,7 @@ class Engine:
         self.precision = precision(amp, on_cpu)
         if on_cpu:
             keep_memory()
+        AcceleratorState._reset_state(True)  # else a second run in one process could not have another precision
         self._accelerator = Accelerator(cpu=on_cpu, mixed_precision=self.precision)
         self.device = self._accelerator.device
 

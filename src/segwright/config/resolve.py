@@ -92,7 +92,7 @@ def _convert(cls: type, field: dataclasses.Field, value: Any) -> Any:
         return None
     node = OmegaConf.structured(cls)
     OmegaConf.set_readonly(node, False)
-    node[field.name] = value
+    OmegaConf.update(node, field.name, value)
     plain = OmegaConf.to_container(node)[field.name]  # type: ignore[index,call-overload]
     return tuple(plain) if isinstance(field.default, tuple) and isinstance(plain, list) else plain
 

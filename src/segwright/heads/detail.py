@@ -18,8 +18,8 @@ class DetailPath(nn.Module):
 
     def __init__(self, width: int, num_classes: int, detail: int = 16, in_channels: int = 3) -> None:
         super().__init__()
-        self.full = nn.Sequential(_conv(in_channels, detail), _conv(detail, detail))
-        self.half = nn.Sequential(_conv(detail, 2 * detail), _conv(2 * detail, 2 * detail))
+        self.stride_1 = nn.Sequential(_conv(in_channels, detail), _conv(detail, detail))
+        self.stride_2 = nn.Sequential(_conv(detail, 2 * detail), _conv(2 * detail, 2 * detail))
         self.to_half = nn.Conv2d(width, 2 * detail, 1)
         self.merge_half = _conv(2 * detail, 2 * detail)
         self.to_full = nn.Conv2d(2 * detail, detail, 1)
@@ -27,8 +27,8 @@ class DetailPath(nn.Module):
         self.classifier = nn.Conv2d(detail, num_classes, 1)
 
     def forward(self, image: Tensor, coarse: Tensor) -> Tensor:
-        full = self.full(image)
-        half = self.half(F.max_pool2d(full, 2, ceil_mode=True))
+        full = self.stride_1(image)
+        half = self.stride_2(F.max_pool2d(full, 2, ceil_mode=True))
         half = self.merge_half(half + _enlarge(self.to_half(coarse), half))
         return self.classifier(self.merge_full(full + _enlarge(self.to_full(half), full)))
 
