@@ -1,0 +1,141 @@
+"""Reading weight files, and the filter that fits foreign checkpoints to our Mix Transformer.
+
+Nothing in a file can run: pickles are read with `weights_only=True`, safetensors hold no code.
+"""
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from segwright.encoders.layouts import LAYOUTS, Layout, find_layout
+from segwright.errors import WeightsError
+
+HEADS = ("head.", "decode_head.", "auxiliary_head.", "classifier.", "decoder.", "segmentation_head.")
+"""What stands beside the encoder in the checkpoints of whole models."""
+FIRST_CONV = "patch_embed1.proj.weight"
+WRAPPERS = ("state_dict", "model")
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a `.safetensors` file or of a checkpoint that PyTorch saved. `WeightsError`: it cannot be read."""
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(f"There is no weight file '{path}'. Check the path.")
+    try:
+        found = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise WeightsError(
+            f"'{path}' is no plain checkpoint: it is damaged, or holds Python objects, which could run code while they "
+            f"are read ({_first_line(error)}). Save its state_dict alone, or convert it to .safetensors."
+        ) from error
+    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError) as error:
+        raise WeightsError(
+            f"'{path}' cannot be read as a weight file: {_first_line(error)}. It may be cut off, or of another kind; "
+            "get it again."
+        ) from error
+    return _unwrap(found, f"'{path}'")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")
+
+
+def _unwrap(found: Any, what: str) -> dict[str, Tensor]:
+    """The state dict inside a checkpoint."""
+    for key in WRAPPERS:
+        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
+            found = found[key]
+    tensors = {k: v for k, v in found.items() if isinstance(v, Tensor)} if isinstance(found, Mapping) else {}
+    if not tensors:
+        raise WeightsError(
+            f"{what} holds no tensors by name, neither at its top nor under {' or '.join(map(repr, WRAPPERS))}. "
+            "Give a state dict."
+        )
+    return tensors
+
+
+def to_mit(state_dict: Mapping[str, Any], model: nn.Module) -> dict[str, Tensor]:
+    """timm's filter for `mit_b0` ... `mit_b5`: a foreign checkpoint -> exactly the keys that `model` has.
+
+    Decode heads are left out. A first convolution of 3 channels is kept as it is: timm adapts it to `in_chans`.
+
+    Raises:
+        WeightsError: an unknown layout; a key that is missing, unexpected or of another shape.
+    """
+    tensors = _unwrap(state_dict, "The checkpoint")
+    found = find_layout(tensors)
+    if found is None:
+        raise WeightsError(
+            f"The checkpoint is of no layout that is known for a Mix Transformer: it has keys like {_some(tensors)}. "
+            f"Known are: {'; '.join(layout.title for layout in LAYOUTS)}. Convert it to one of them."
+        )
+    layout, prefix = found
+    wanted = model.state_dict()
+    own_head = _own_head(wanted, model)
+    fitted, used, missing = _collect(tensors, [k for k in wanted if k not in own_head], layout, prefix)
+    inside = (key for key in tensors if key.startswith(prefix) and key not in used)
+    unexpected = [key for key in inside if not key.removeprefix(prefix).startswith(HEADS)]
+    wrong = [k for k, tensor in fitted.items() if not _fits(k, tensor, wanted[k])]
+    if missing or unexpected or wrong:
+        shapes = [f"{k} {tuple(fitted[k].shape)} instead of {tuple(wanted[k].shape)}" for k in wrong]
+        raise WeightsError(
+            _misfit(_name(model), layout, {"missing": missing, "unexpected": unexpected, "shape": shapes})
+        )
+    return fitted | own_head
+
+
+def _collect(
+    tensors: Mapping[str, Tensor], keys: list[str], layout: Layout, prefix: str
+) -> tuple[dict[str, Tensor], set[str], list[str]]:
+    """Our tensors, the foreign names used for them, and the foreign names that are not there."""
+    fitted: dict[str, Tensor] = {}
+    used: set[str] = set()
+    missing: list[str] = []
+    for key in keys:
+        names = layout.names(key, prefix)
+        absent = [name for name in names if name not in tensors]
+        missing += absent if names else [key]
+        used.update(names)
+        if names and not absent:
+            fitted[key] = layout.join(key, [tensors[name] for name in names])
+    return fitted, used, missing
+
+
+def _own_head(wanted: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """The classifier's own initial values, where it is for other classes than the file's; else nothing."""
+    cfg = getattr(model, "pretrained_cfg", {})
+    if getattr(model, "num_classes", 0) == cfg.get("num_classes", 1000):
+        return {}
+    return {key: tensor for key, tensor in wanted.items() if key.startswith("head.")}
+
+
+def _fits(key: str, tensor: Tensor, wanted: Tensor) -> bool:
+    if key == FIRST_CONV and tensor.ndim == 4 and tensor.shape[1] == 3:
+        return tensor.shape[::2] == wanted.shape[::2] and tensor.shape[3] == wanted.shape[3]
+    return tensor.shape == wanted.shape
+
+
+def _name(model: nn.Module) -> str:
+    return getattr(model, "pretrained_cfg", {}).get("architecture") or type(model).__name__
+
+
+def _some(keys: Any, count: int = 5) -> str:
+    """The first few."""
+    listed = list(keys)
+    more = f", ... ({len(listed)} in all)" if len(listed) > count else ""
+    return ", ".join(listed[:count]) + more
+
+
+def _misfit(name: str, layout: Layout, problems: Mapping[str, list[str]]) -> str:
+    titles = {"missing": "missing", "unexpected": "not known", "shape": "of another shape"}
+    lines = [f"{len(keys)} {titles[kind]}: {_some(keys)}" for kind, keys in problems.items() if keys]
+    return (
+        f"The checkpoint (layout: {layout.title}) does not fit {name}; keys {'; '.join(lines)}. "
+        "Choose the encoder that it was made with, or get the file again."
+    )
