@@ -1,63 +1,22 @@
 """Runs on painted cracks: freezing, groups, resume, records, what a run leaves behind."""
 
-import csv
 import json
 import logging
-from pathlib import Path
 
 import pytest
 import torch
 import yaml
 
 import segwright
+from runs import read_csv, same, small, weights_of
 from segwright import checkpoint
 from segwright.engine import Engine
 from segwright.errors import ConfigError, DataError, SegwrightError, TrainingError
 from segwright.model import SegFormerLite, is_encoder
-from segwright.painting import write_dataset
 from segwright.training import loop
 from segwright.training.freeze import begin_epoch
 from segwright.training.optim import Config as OptimConfig
 from segwright.training.optim import build_optimizer
-
-
-@pytest.fixture(scope="session")
-def painted(tmp_path_factory) -> Path:
-    return write_dataset(tmp_path_factory.mktemp("painted") / "data", train=6, valid=3, test=3, size=(64, 96), seed=3)
-
-
-def small(painted: Path, folder: Path, **sections) -> dict:
-    """A config that trains in a second: a tiny encoder, six images."""
-    values = {
-        "data": {"root": str(painted)},
-        "encoder": {"name": "test_resnet", "pretrained": False},
-        "head": {"width": 8},
-        "input": {"size": [64, 96]},
-        "train": {"epochs": 4, "batch_size": 2, "freeze_epochs": 1, "amp": False, "seed": 5},
-        "run": {"output": str(folder)},
-    }
-    return {key: {**values.get(key, {}), **sections.get(key, {})} for key in values.keys() | sections.keys()}
-
-
-def weights_of(folder: Path, name: str = "last.pth") -> dict[str, torch.Tensor]:
-    return checkpoint.load(folder / name)["model"]
-
-
-def read_csv(folder: Path) -> list[dict[str, str]]:
-    with (folder / "log.csv").open() as file:
-        return list(csv.DictReader(file))
-
-
-def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
-
-
-@pytest.fixture(scope="session")
-def finished(painted, tmp_path_factory) -> Path:
-    """A run of four epochs in one go."""
-    folder = tmp_path_factory.mktemp("runs") / "whole"
-    segwright.train(small(painted, folder))
-    return folder
 
 
 def test_the_groups_are_head_then_encoder_with_their_own_rates():
@@ -193,7 +152,9 @@ def test_a_run_is_never_overwritten_unless_asked(painted, tmp_path):
     second = segwright.train(small(painted, tmp_path / "r", **brief))
     assert second.folder == tmp_path / "r.2"
     assert (first.folder / "last.pth").read_bytes() == before
-    third = segwright.train(small(painted, tmp_path / "r", run={"output": str(tmp_path / "r"), "overwrite": True}, **brief))
+    third = segwright.train(
+        small(painted, tmp_path / "r", run={"output": str(tmp_path / "r"), "overwrite": True}, **brief)
+    )
     assert third.folder == tmp_path / "r"
 
 

@@ -94,7 +94,9 @@ def test_colour_changes_the_image_alone_and_as_its_formula_says(name):
 def test_a_mask_keeps_its_values_when_resized_and_its_nearest_pixel():
     mask = torch.tensor([[0, 7], [255, 3]], dtype=torch.uint8)
     assert resize_mask(mask, (4, 4)).tolist() == mask.repeat_interleave(2, 0).repeat_interleave(2, 1).tolist()
-    image, ids = resize(torch.zeros(3, 50, 70, dtype=torch.uint8), torch.full((50, 70), 255, dtype=torch.uint8), (33, 21))
+    image, ids = resize(
+        torch.zeros(3, 50, 70, dtype=torch.uint8), torch.full((50, 70), 255, dtype=torch.uint8), (33, 21)
+    )
     assert image.shape == (3, 33, 21)
     assert set(ids.unique().tolist()) == {255}
 

@@ -14,12 +14,11 @@ from segwright.datasets import READERS
 from segwright.errors import ConfigError, DataError, WeightsError
 from segwright.verbs.evaluate import load_model
 from segwright.verbs.infer import predict_image
-from test_training import finished, painted, small  # noqa: F401  (fixtures)
 
 KEYS = {"iou", "dice", "precision", "recall", "threshold", "num_images", "weights"}
 
 
-def test_evaluate_writes_the_promised_numbers(finished, tmp_path):  # noqa: F811
+def test_evaluate_writes_the_promised_numbers(finished, tmp_path):
     metrics = segwright.evaluate(finished / "best.pth", output=tmp_path)
     assert metrics.keys() >= KEYS
     assert json.loads((tmp_path / "metrics_test.json").read_text()) == metrics
@@ -27,7 +26,7 @@ def test_evaluate_writes_the_promised_numbers(finished, tmp_path):  # noqa: F811
     assert metrics["threshold"] == 0.40
 
 
-def test_evaluate_counts_what_numpy_counts_on_the_masks_that_infer_writes(finished, painted, tmp_path):  # noqa: F811
+def test_evaluate_counts_what_numpy_counts_on_the_masks_that_infer_writes(finished, painted, tmp_path):
     metrics = segwright.evaluate(finished / "best.pth", output=tmp_path, threshold="0.3")
     segwright.infer(finished / "best.pth", painted / "test", tmp_path / "m", overrides=["predict.threshold=0.3"])
     split = READERS["coco"].build(READERS["coco"].Config(root=str(painted))).splits["test"]
@@ -39,17 +38,19 @@ def test_evaluate_counts_what_numpy_counts_on_the_masks_that_infer_writes(finish
     assert metrics["iou"] == pytest.approx(tp / max(tp + fp + fn, 1))
 
 
-def test_threshold_auto_is_the_best_on_valid(finished, tmp_path):  # noqa: F811
+def test_threshold_auto_is_the_best_on_valid(finished, tmp_path):
     auto = segwright.evaluate(finished / "best.pth", output=tmp_path, threshold="auto")["threshold"]
 
     def on_valid(threshold: float) -> float:
-        return segwright.evaluate(finished / "best.pth", output=tmp_path, split="valid", threshold=str(threshold))["iou"]
+        return segwright.evaluate(finished / "best.pth", output=tmp_path, split="valid", threshold=str(threshold))[
+            "iou"
+        ]
 
     best = on_valid(auto)
     assert all(best >= on_valid(t) - 1e-9 for t in (0.1, 0.25, 0.4, 0.5, 0.75, 0.9))
 
 
-def test_masks_and_overlays_have_the_images_own_size(finished, tmp_path):  # noqa: F811
+def test_masks_and_overlays_have_the_images_own_size(finished, tmp_path):
     source = tmp_path / "in"
     source.mkdir()
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (71, 53, 3), dtype=np.uint8)).save(source / "a.png")
@@ -61,14 +62,14 @@ def test_masks_and_overlays_have_the_images_own_size(finished, tmp_path):  # noq
         assert set(np.unique(np.asarray(mask))) <= {0, 255}
 
 
-def test_nearest_gives_the_networks_mask_enlarged_by_its_nearest_pixel(finished):  # noqa: F811
+def test_nearest_gives_the_networks_mask_enlarged_by_its_nearest_pixel(finished):
     loaded = load_model(finished / "best.pth")
     image = np.random.default_rng(1).integers(0, 255, (128, 192, 3), dtype=np.uint8)
     mask = loaded.predictor.mask(predict_image(loaded, image))
     assert np.array_equal(mask, mask[::2, ::2].repeat(2, 0).repeat(2, 1))
 
 
-def test_flips_average_the_logits(finished):  # noqa: F811
+def test_flips_average_the_logits(finished):
     plain = load_model(finished / "best.pth").predictor
     both = load_model(finished / "best.pth", overrides=["predict.flips=true"]).predictor
     x = torch.randint(0, 255, (1, 3, 64, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -77,7 +78,7 @@ def test_flips_average_the_logits(finished):  # noqa: F811
     assert torch.allclose(both.logits(x), mean, atol=1e-5)
 
 
-def test_one_bad_file_is_reported_and_the_others_are_done(finished, painted, tmp_path, capsys):  # noqa: F811
+def test_one_bad_file_is_reported_and_the_others_are_done(finished, painted, tmp_path, capsys):
     folder = tmp_path / "mixed"
     folder.mkdir()
     good = next((painted / "test").glob("*.jpg"))
@@ -91,7 +92,7 @@ def test_one_bad_file_is_reported_and_the_others_are_done(finished, painted, tmp
     assert left.value.code == 1
 
 
-def test_a_glob_and_a_single_file_work_and_nothing_is_an_error(finished, painted, tmp_path):  # noqa: F811
+def test_a_glob_and_a_single_file_work_and_nothing_is_an_error(finished, painted, tmp_path):
     weights = finished / "best.pth"
     one = next((painted / "test").glob("*.jpg"))
     assert len(segwright.infer(weights, one, tmp_path / "a").written) == 1
@@ -100,7 +101,7 @@ def test_a_glob_and_a_single_file_work_and_nothing_is_an_error(finished, painted
         segwright.infer(weights, tmp_path / "nothing", tmp_path / "c")
 
 
-def test_two_files_with_one_stem_do_not_overwrite_each_other(finished, tmp_path):  # noqa: F811
+def test_two_files_with_one_stem_do_not_overwrite_each_other(finished, tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()
     for name in ("a.png", "a.jpg"):
@@ -108,19 +109,19 @@ def test_two_files_with_one_stem_do_not_overwrite_each_other(finished, tmp_path)
     assert len({p.name for p in segwright.infer(finished / "best.pth", folder, tmp_path / "out").written}) == 2
 
 
-def test_load_gives_logits_at_input_size(finished):  # noqa: F811
+def test_load_gives_logits_at_input_size(finished):
     model = segwright.load(finished / "best.pth")
     assert not model.training
     assert model(torch.zeros(1, 3, 75, 61)).shape == (1, 1, 75, 61)
 
 
-def test_weights_of_another_model_are_refused(finished, tmp_path):  # noqa: F811
+def test_weights_of_another_model_are_refused(finished, tmp_path):
     with pytest.raises(WeightsError, match="belongs to another model"):
         segwright.evaluate(finished / "best.pth", flags={"encoder.name": "mit_b0"}, output=tmp_path)
     assert not list(tmp_path.iterdir())
 
 
-def test_bad_threshold_and_split_are_named(finished, tmp_path):  # noqa: F811
+def test_bad_threshold_and_split_are_named(finished, tmp_path):
     with pytest.raises(ConfigError, match="give a number between 0 and 1, or auto"):
         segwright.evaluate(finished / "best.pth", threshold="half", output=tmp_path)
     with pytest.raises(ConfigError, match=r"predict.threshold is 1.5"):
@@ -135,10 +136,21 @@ def run_cli(*words: str) -> int:
     return int(left.value.code or 0)
 
 
-def test_the_command_line_runs_the_whole_path(painted, tmp_path, monkeypatch, capsys):  # noqa: F811
+def test_the_command_line_runs_the_whole_path(painted, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert run_cli("check", str(painted)) == 0
-    flags = ["--encoder", "test_resnet", "--pretrained", "0", "--epochs", "2", "--lr-head", "1e-3", "--lr-encoder", "1e-4"]
+    flags = [
+        "--encoder",
+        "test_resnet",
+        "--pretrained",
+        "0",
+        "--epochs",
+        "2",
+        "--lr-head",
+        "1e-3",
+        "--lr-encoder",
+        "1e-4",
+    ]
     common = ["train.batch_size=2", "input.size=[64,96]"]
     assert run_cli("train", "--data", str(painted), *flags, "--freeze-epochs", "1", "--seed", "1", *common) == 0
     weights = "runs/segformer_lite/best.pth"
@@ -156,7 +168,7 @@ def test_a_users_error_is_one_message_without_a_traceback(tmp_path, capsys):
     assert "Traceback" not in shown
 
 
-def test_check_prints_json_and_ends_with_one_on_errors(painted, tmp_path, capsys):  # noqa: F811
+def test_check_prints_json_and_ends_with_one_on_errors(painted, tmp_path, capsys):
     assert run_cli("check", str(painted), "--json") == 0
     report = json.loads(capsys.readouterr().out)
     assert report["findings"] is not None

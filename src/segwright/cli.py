@@ -53,7 +53,7 @@ def check(
 ) -> None:
     """Find what is wrong with the data. Ends with 1 where there are errors."""
     from segwright.verbs.check import check as run
-    from segwright.verbs.findings import findings_table, summary_table
+    from segwright.verbs.findings import print_findings, summary_table
 
     words = list(overrides or [])
     if data is not None and "=" in str(data) and not data.exists():
@@ -63,9 +63,7 @@ def check(
         print(report.json())
     else:
         summary_table(report.summary, console)
-        findings_table(report.findings, console)
-        warnings = sum(finding.level == "warning" for finding in report.findings)
-        console.print(f"{report.errors} errors, {warnings} warnings")
+        print_findings(report.findings, console)
     raise typer.Exit(1 if report.errors else 0)
 
 

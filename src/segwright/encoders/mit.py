@@ -58,7 +58,8 @@ class PatchEmbed(nn.Module):
 
 
 class BlockConv2d(nn.Conv2d):
-    """A convolution whose kernel is its stride, as one matrix product over r x r blocks: up to twice as fast forward and eleven times with the backward pass.
+    """A convolution whose kernel is its stride, as one matrix product over r x r blocks: up to twice as fast forward,
+    eleven times with the backward pass.
 
     (B, C, H, W) -> (B, C_out, H // r, W // r), channels-last. Rows and columns beyond a whole block are dropped, as the
     convolution does.

@@ -18,7 +18,7 @@ from segwright.painting import best_grey_threshold_iou, write_dataset
 from segwright.progress import bar
 from segwright.verbs.check import check
 from segwright.verbs.evaluate import evaluate, load_model
-from segwright.verbs.findings import findings_table, metrics_table, summary_table
+from segwright.verbs.findings import metrics_table, print_findings, summary_table
 from segwright.verbs.infer import infer
 from segwright.verbs.pictures import best_and_worst, write_report
 from segwright.verbs.train import train
@@ -26,11 +26,12 @@ from segwright.verbs.train import train
 CONFIG: dict[str, Any] = {
     "model": {"name": "segformer_lite", "detail": 16},
     "encoder": {"name": "mobilenetv3_small_100", "pretrained": False},
+    "head": {"width": 64},
     "input": {"size": None},
     "optim": {"lr": 2e-3, "lr_encoder": 2e-3},
     "schedule": {"name": "onecycle"},
     "augment": {"rot90": True, "crop": 160, "foreground": 0.5},
-    "train": {"epochs": 40, "batch_size": 8, "early_stopping": 0},
+    "train": {"epochs": 50, "batch_size": 4, "early_stopping": 0},
     "predict": {"threshold": 0.5},
 }
 """From random weights, small pictures: what two cores learn in about two minutes."""
@@ -57,7 +58,7 @@ def demo(folder: str | Path = "demo", seed: int = 0) -> Demo:
     console.rule("1 check")
     found = check(data)
     summary_table(found.summary, console)
-    findings_table(found.findings, console)
+    print_findings(found.findings, console)
     console.rule("2 train")
     run = train({**CONFIG, "data": {"root": str(data)}, "run": {"output": str(folder / "run"), "overwrite": True}})
     console.rule("3 evaluate")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -13,16 +14,15 @@ from segwright.errors import DataError
 STYLE = {"error": "bold red", "warning": "yellow", "info": "cyan"}
 
 
-def findings_table(findings: Sequence[Finding], console: Console) -> None:
-    """A line a finding, errors first."""
-    table = Table(show_lines=False, pad_edge=False)
-    for column in ("level", "code", "what was seen", "what to do"):
-        table.add_column(column, overflow="fold")
+def print_findings(findings: Sequence[Finding], console: Console) -> None:
+    """What was seen and what to do, errors first; then how many of each."""
     for finding in sorted(findings, key=lambda f: list(STYLE).index(f.level)):
-        files = f"\n{few(finding.files)}" if finding.files else ""
-        row = (finding.code, finding.message + files, finding.fix)
-        table.add_row(Text(finding.level, style=STYLE[finding.level]), *(Text(cell) for cell in row))
-    console.print(table)
+        console.print(Text(f"{finding.level} {finding.code}", style=STYLE[finding.level]))
+        for line in (finding.message, f"-> {finding.fix}" if finding.fix else ""):
+            if line:
+                console.print(Padding(Text(line), (0, 0, 0, 2)))
+    count = {level: sum(finding.level == level for finding in findings) for level in STYLE}
+    console.print(f"{count['error']} errors, {count['warning']} warnings")
 
 
 def few(files: Sequence[str], shown: int = 5) -> str:
@@ -40,16 +40,21 @@ def stop_on_errors(findings: Sequence[Finding], what_to_do: str) -> None:
 
 
 def summary_table(summary: dict[str, Any], console: Console) -> None:
-    """A line a split: images, sizes, share of each class."""
+    """A line a split: images, how many have something on them, sizes, share of each class."""
     if not summary:
         return
     table = Table(pad_edge=False)
-    splits = summary.get("splits", summary)
-    for column in ("split", *next(iter(splits.values()))):
-        table.add_column(column, overflow="fold")
-    for name, values in splits.items():
-        table.add_row(name, *(_short(value) for value in values.values()))
+    for column in ("split", "images", "annotated", "height x width", "share of pixels"):
+        table.add_column(column)
+    for name, values in summary["splits"].items():
+        size = " x ".join(_range(values[side]) for side in ("height", "width"))
+        shares = ", ".join(f"{label} {100 * share:.2f} %" for label, share in values["pixel_share"].items())
+        table.add_row(name, str(values["images"]), str(values["annotated_images"]), size, Text(shares))
     console.print(table)
+
+
+def _range(pair: Sequence[int] | None) -> str:
+    return "-" if not pair else str(pair[0]) if pair[0] == pair[1] else f"{pair[0]}..{pair[1]}"
 
 
 def metrics_table(metrics: dict[str, Any], console: Console) -> None:
