@@ -85,26 +85,30 @@ def _tensors(split: Split, index: int) -> tuple[Tensor, Tensor]:
 
 
 class EpochBatches(Sampler[list[tuple[int, int]]]):
-    """Batches of (epoch, index) in an order that the seed and the epoch decide; the last, smaller one is left out."""
+    """Batches of (pass, index) in an order that the seed and the pass decide; the last, smaller one is left out.
 
-    def __init__(self, length: int, batch_size: int, seed: int) -> None:
-        self.length, self.batch_size, self.seed = length, min(batch_size, length), seed
+    An epoch is `passes` passes over all images; they are counted through, so that each pass augments anew.
+    """
+
+    def __init__(self, length: int, batch_size: int, seed: int, passes: int = 1) -> None:
+        self.length, self.batch_size, self.seed, self.passes = length, min(batch_size, length), seed, passes
         self.epoch = 0
 
     def __len__(self) -> int:
-        return self.length // self.batch_size
+        return self.passes * (self.length // self.batch_size)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.length).tolist()
-        for start in range(0, len(self) * self.batch_size, self.batch_size):
-            yield [(self.epoch, index) for index in order[start : start + self.batch_size]]
+        for number in range(self.epoch * self.passes, (self.epoch + 1) * self.passes):
+            order = np.random.default_rng([self.seed, number]).permutation(self.length).tolist()
+            for start in range(0, self.length - self.batch_size + 1, self.batch_size):
+                yield [(number, index) for index in order[start : start + self.batch_size]]
 
 
 def training_batches(
-    split: Split, size: Size | None, augment: Augment, batch_size: int, seed: int, workers: int
+    split: Split, size: Size | None, augment: Augment, batch_size: int, seed: int, workers: int, passes: int = 1
 ) -> tuple[DataLoader, EpochBatches]:
     """The loader and the sampler whose `epoch` decides the order and the augmentation."""
-    sampler = EpochBatches(len(split), batch_size, seed)
+    sampler = EpochBatches(len(split), batch_size, seed, passes)
     loader = DataLoader(
         TrainingSet(split, size, augment, seed), batch_sampler=sampler, **_workers(workers, persistent=True)
     )

@@ -11,7 +11,6 @@ from typing import Any
 
 from segwright.files import write_bytes
 
-
 Row = Mapping[str, Any]
 
 PANELS: tuple[tuple[str, str, Callable[[str], bool]], ...] = (

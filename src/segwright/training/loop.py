@@ -33,7 +33,9 @@ log = logging.getLogger("segwright")
 @dataclass(frozen=True, kw_only=True)
 class Config:
     epochs: int = 50
-    """Passes over the training images."""
+    """How often the run trains, validates and saves."""
+    passes: int = 1
+    """Passes over the training images in an epoch; more than 1 where there are so few that validating takes as long."""
     batch_size: int = 8
     """Images a step."""
     freeze_epochs: int = 0
@@ -53,7 +55,14 @@ class Config:
 
     def __post_init__(self) -> None:
         problems = []
-        for name, least in (("epochs", 1), ("batch_size", 1), ("freeze_epochs", 0), ("early_stopping", 0), ("seed", 0)):
+        for name, least in (
+            ("epochs", 1),
+            ("passes", 1),
+            ("batch_size", 1),
+            ("freeze_epochs", 0),
+            ("early_stopping", 0),
+            ("seed", 0),
+        ):
             if getattr(self, name) < least:
                 problems.append(f"train.{name} is {getattr(self, name)}; give {least} or more.")
         if self.freeze_epochs >= self.epochs > 0 and self.freeze_epochs:

@@ -24,19 +24,26 @@ log = logging.getLogger("segwright")
 
 PACKAGES = ("segwright", "torch", "torchvision", "timm", "accelerate", "numpy", "pillow", "pycocotools")
 
+DRAW_EVERY_S = 30.0
+"""Drawing the curves takes half a second, as long as many a small epoch."""
+
 
 class Records:
     """The log of one run, kept current after every epoch."""
 
     def __init__(self, folder: Path, done: int) -> None:
         self.folder = folder
+        self._rows: list[dict[str, Any]] = []
+        self._drawn = -DRAW_EVERY_S
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1 if done else None)
 
     def epoch(self, rows: list[dict[str, Any]], epochs: int, best: bool) -> None:
         """Writes the last row everywhere; the files are made anew from all rows, so a resumed run has none twice."""
         row = rows[-1]
+        self._rows = rows
         write_csv(self.folder / "log.csv", rows)
-        curves(rows, self.folder / "curves.png")
+        if time.monotonic() - self._drawn >= DRAW_EVERY_S:
+            self._draw()
         for key, value in row.items():
             if key != "epoch":
                 self._board.add_scalar(key, value, row["epoch"])
@@ -51,8 +58,14 @@ class Records:
             row["images_per_s"],
         )
 
+    def _draw(self) -> None:
+        if self._rows:
+            curves(self._rows, self.folder / "curves.png")
+        self._drawn = time.monotonic()
+
     def close(self) -> None:
-        """Ends TensorBoard's file."""
+        """Draws the last curves and ends TensorBoard's file."""
+        self._draw()
         self._board.close()
 
 

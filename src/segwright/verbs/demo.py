@@ -11,8 +11,8 @@ from segwright import checkpoint
 from segwright.data import EvaluationSet
 from segwright.datasets import READERS
 from segwright.datasets.base import Source
-from segwright.errors import DataError
 from segwright.drawing.overlays import grid
+from segwright.errors import DataError
 from segwright.images import write_png
 from segwright.painting import best_grey_threshold_iou, write_dataset
 from segwright.progress import bar
@@ -31,7 +31,7 @@ CONFIG: dict[str, Any] = {
     "optim": {"lr": 2e-3, "lr_encoder": 2e-3},
     "schedule": {"name": "onecycle"},
     "augment": {"rot90": True, "crop": 160, "foreground": 0.5},
-    "train": {"epochs": 50, "batch_size": 4, "early_stopping": 0},
+    "train": {"epochs": 25, "passes": 2, "batch_size": 4, "early_stopping": 0},
     "predict": {"threshold": 0.5},
 }
 """From random weights, small pictures: what two cores learn in about two minutes."""
@@ -97,9 +97,7 @@ def grey_baseline(source: Source) -> float:
     return best_grey_threshold_iou([split.image(i) for i in count], [split.mask(i) for i in count])[1]
 
 
-def finish(
-    folder: Path, run: Path, source: Source, metrics: dict[str, Any], grey: float, overrides: list[str]
-) -> None:
+def finish(folder: Path, run: Path, source: Source, metrics: dict[str, Any], grey: float, overrides: list[str]) -> None:
     """`grid.png` and `report.html` of the test images."""
     loaded = load_model(run / "best.pth", overrides=overrides)
     best, worst, _ = best_and_worst(loaded.predictor, EvaluationSet(source.splits["test"], None), source.num_classes)

@@ -27,7 +27,9 @@ Sample = tuple[str, np.ndarray, float]
 """Name, picture (H, W, 3) uint8, the image's own IoU."""
 
 
-def best_and_worst(predictor: Predictor, images: EvaluationSet, num_classes: int) -> tuple[list[Sample], list[Sample], Tally]:
+def best_and_worst(
+    predictor: Predictor, images: EvaluationSet, num_classes: int
+) -> tuple[list[Sample], list[Sample], Tally]:
     """Comparisons of the images that went best and worst, and the counts of all of them."""
     tally = Tally(num_classes, near=True)
     with bar("look at the results", len(images)) as progress:
@@ -39,7 +41,8 @@ def best_and_worst(predictor: Predictor, images: EvaluationSet, num_classes: int
     ranked = sorted(((float(scores(row)["iou"]), i) for i, row in enumerate(tally.counts.rows)), reverse=True)
     shown = min(SHOWN, len(ranked))
     best, worst = ranked[:shown], ranked[::-1][: min(shown, len(ranked) - shown)]
-    return [_draw(predictor, images, *pair) for pair in best], [_draw(predictor, images, *pair) for pair in worst], tally
+    drawn = [[_draw(predictor, images, iou, index) for iou, index in pairs] for pairs in (best, worst)]
+    return drawn[0], drawn[1], tally
 
 
 def _draw(predictor: Predictor, images: EvaluationSet, iou: float, index: int) -> Sample:

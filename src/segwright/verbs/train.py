@@ -151,7 +151,7 @@ def set_up(settings: Settings, source: Source, folder: Path, payload: dict[str, 
     log_model(bare, settings, engine)
     augment, size = Augment(settings.augment, bare.encoder.mean), settings.input.pixels()
     workers = worker_count(settings.input.workers, engine.device)
-    batches, sampler = training_batches(source.splits["train"], size, augment, t.batch_size, t.seed, workers)
+    batches, sampler = training_batches(source.splits["train"], size, augment, t.batch_size, t.seed, workers, t.passes)
     optimizer = build_optimizer(bare, settings.optim)
     model, optimizer = engine.prepare(bare, optimizer)
     loss = LOSSES.build(settings.loss.name, settings.loss.config)
