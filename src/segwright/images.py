@@ -4,16 +4,16 @@ H x W is an image's height and width in pixels after its EXIF orientation is app
 
 How each kind of pixel becomes RGB:
 - grey, 1-bit, palette, YCbCr, CMYK: as Pillow converts them; colour profiles are not applied;
-- transparency (RGBA, LA, a palette's or a colour key): dropped. The stored colours stay, nothing is laid on black or white;
-- 16-bit grey: 0..65535 becomes 0..255. An image whose values are all at most 255 is taken as it is: it is an 8-bit image in
-  a 16-bit file, for as 16-bit grey all of it would be black;
+- transparency (RGBA, LA, a palette's or a colour key): dropped. The stored colours stay; nothing is laid on black or
+  white;
+- 16-bit grey: 0..65535 becomes 0..255. An image whose values are all at most 255 is taken as it is: it is an 8-bit
+  image in a 16-bit file, for as 16-bit grey all of it would be black;
 - of a file with several frames or pages, the first.
 Everything else (floating point, Lab, 32-bit values above 65535) is refused.
 """
 
 import os
 import struct
-import uuid
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,6 +22,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from segwright.errors import DataError
+from segwright.files import write_atomic
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 """File name endings of images, in lower case."""
@@ -38,7 +39,10 @@ _QUARTER_TURNED = (5, 6, 7, 8)
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """The image, (H, W, 3) uint8 RGB, writable. `DataError`, naming the file, if it is missing, broken or of an unknown kind."""
+    """The image, (H, W, 3) uint8 RGB, writable.
+
+    `DataError`, naming the file, if it is missing, broken or of an unknown kind.
+    """
     path = Path(path)
     try:
         with path.open("rb") as stream, _opened(stream, path) as image:
@@ -64,37 +68,20 @@ def image_size(path: str | Path) -> tuple[int, int]:
 
 
 def write_png(path: str | Path, array: np.ndarray) -> None:
-    """Writes (H, W) grey or (H, W, 3) RGB uint8. The file is whole or not there: written beside, synced, then renamed.
-
-    `DataError` if the folder is missing or cannot be written, or the disk is full; a file that was there then stays.
-    """
-    path = Path(path)
+    """Writes (H, W) grey or (H, W, 3) RGB uint8, whole or not at all. Makes the folder. Raises `SegwrightError`."""
     assert array.dtype == np.uint8, array.dtype
     assert array.ndim == 2 or array.shape[2:] == (3,), array.shape
-    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
-    try:
-        with temporary.open("xb") as stream:
-            Image.fromarray(array).save(stream, format="PNG")
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise DataError(
-            f"{path} could not be written: {error.strerror or error}. Nothing was changed there. "
-            "Choose a folder that exists, can be written and has room."
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomic(path, lambda file: Image.fromarray(array).save(file, format="PNG"))
 
 
 def _opened(stream: BinaryIO, path: Path) -> Image.Image:
-    """From a stream: by name, Pillow 12 and 13 map uncompressed TIFF files into memory, and scramble those lying on a side."""
+    # From a stream: by name, Pillow 11 to 13 map plain TIFF files into memory and scramble those that lie on a side.
     image = Image.open(stream)
     if image.width * image.height > MAX_PIXELS:
         image.close()
         raise DataError(
-            f"{path} has {image.width} x {image.height} pixels, more than the {MAX_PIXELS:,} that are read at most, for "
-            "they would fill the memory. Cut it into tiles."
+            f"{path} has {image.width} x {image.height} pixels, more than the {MAX_PIXELS:,} that are read at most, "
+            "for they would fill the memory. Cut it into tiles."
         )
     return image
 
@@ -128,7 +115,7 @@ def _header(image: Image.Image, path: Path) -> tuple[int, int, int]:
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF orientation 1 to 8; 1 where it is absent or unreadable, or was applied already (Pillow turns TIFF on loading)."""
+    """EXIF orientation, 1 to 8; 1 where it is absent, unreadable or applied already (Pillow turns TIFF on loading)."""
     if isinstance(image, TiffImageFile):
         return 1
     try:

@@ -4,6 +4,7 @@ Shapes: B batch, K classes, H x W the input.
 """
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,9 @@ from segwright.heads.detail import DetailPath
 from segwright.heads.lite import LiteHead
 
 log = logging.getLogger("segwright")
+
+RARE = 0.02
+"""Share of positive pixels that a fresh binary model expects: cracks, scratches and vessels cover 1 to 10 %."""
 
 MODELS: dict[str, dict[str, Any]] = {
     "segformer_lite": {"head": {"name": "lite"}},
@@ -89,6 +93,8 @@ class SegFormerLite(Segmenter):
     ) -> None:
         encoder = create_encoder(encoder_name, pretrained, in_channels=in_ch)
         super().__init__(encoder, LiteHead(encoder.channels, num_classes, base))
+        if num_classes == 1:
+            expect_rare(self)
         print(f"SegFormerLite({encoder_name}): {count_parameters(self):,} parameters")
 
 
@@ -102,7 +108,17 @@ def build_model(
     detail = DetailPath(top.width, num_classes, model.detail) if model.detail else None
     if detail is not None:
         del top.classifier  # the path has its own, at full resolution
-    return Segmenter(body, top, detail)
+    segmenter = Segmenter(body, top, detail)
+    if num_classes == 1:
+        expect_rare(segmenter)
+    return segmenter
+
+
+def expect_rare(model: Segmenter) -> None:
+    """Sets the last bias so that a fresh binary model expects `RARE` positives, as Lin et al. 2017
+    (https://arxiv.org/abs/1708.02002, section 4.1) do. From 0 it first has to learn that most pixels are background."""
+    last = (model.head if model.detail is None else model.detail).classifier
+    nn.init.constant_(last.bias, math.log(RARE / (1 - RARE)))
 
 
 def is_encoder(name: str) -> bool:

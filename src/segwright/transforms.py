@@ -142,9 +142,9 @@ class Augment:
         c = self.config
         b, k, s = (1 + float(rng.uniform(-v, v)) for v in (c.brightness, c.contrast, c.saturation))
         if c.brightness or c.contrast:
-            mean = image.float().mean().item() * b
-            table = ((torch.arange(256) * b - mean) * k + mean).round().clamp(0, 255).to(torch.uint8)
-            image = table[image.int()]
+            mean = float(image.numpy().mean()) * b
+            table = ((np.arange(256) * b - mean) * k + mean).round().clip(0, 255).astype(np.uint8)
+            image = torch.from_numpy(np.take(table, image.numpy()))
         if c.saturation:
             x = image.float()
             grey = (x * LUMA[:, None, None]).sum(0, keepdim=True)

@@ -1,0 +1,12 @@
+"""Dataset readers.
+
+A reader is a module with `Config`, `build(config) -> Source`, which raises `DataError` on anything that makes the data
+unusable, and `scan(config) -> Source`, which notes it as a finding instead.
+"""
+
+from segwright.datasets import coco
+from segwright.registry import Catalogue
+
+READERS = Catalogue("datasets", {"coco": coco})
+
+__all__ = ["READERS"]

@@ -3,7 +3,7 @@
 H x W is the image's size in pixels after its EXIF orientation is applied.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
@@ -13,12 +13,18 @@ import numpy as np
 IGNORE = 255
 """The mask value that counts neither in losses nor in metrics."""
 
+SHOWN = 5
+"""Files that a finding's message names; `Finding.files` holds all."""
+
+Level = Literal["error", "warning", "info"]
+LEVELS: tuple[Level, ...] = ("error", "warning", "info")
+
 
 @dataclass(frozen=True)
 class Finding:
     """Something that the check of the data has to say."""
 
-    level: Literal["error", "warning", "info"]
+    level: Level
     code: str
     """Short and stable, e.g. `missing-image`."""
     message: str
@@ -26,12 +32,47 @@ class Finding:
     fix: str = ""
     """What to do."""
     files: tuple[str, ...] = ()
+    """Relative to the data set's root, where it has one."""
+
+
+class Notes:
+    """Gathers single sightings by code, so that a thousand bad files make one finding and not a thousand."""
+
+    def __init__(self, codes: Mapping[str, tuple[Level, str, str]]) -> None:
+        """`codes`: code -> (level, what it is and why it matters, what to do)."""
+        self._codes = codes
+        self._seen: dict[str, list[tuple[tuple[str, ...], str]]] = {}
+
+    def see(self, code: str, file: str | tuple[str, ...], detail: str = "") -> None:
+        """One sighting: the file or files that it is about ("" for none) and what is particular about it."""
+        assert code in self._codes, code
+        files = (file,) if isinstance(file, str) else file
+        self._seen.setdefault(code, []).append((tuple(filter(None, files)), detail))
+
+    def findings(self) -> list[Finding]:
+        """One per code, the gravest first."""
+        return by_level(self._finding(code, seen) for code, seen in self._seen.items())
+
+    def _finding(self, code: str, seen: list[tuple[tuple[str, ...], str]]) -> Finding:
+        level, what, fix = self._codes[code]
+        shown = "; ".join(": ".join(filter(None, (" = ".join(files), detail))) for files, detail in seen[:SHOWN])
+        more = f"; and {len(seen) - SHOWN} more" if len(seen) > SHOWN else ""
+        every = tuple(dict.fromkeys(file for files, _ in seen for file in files))
+        return Finding(level, code, f"{what} ({len(seen)}): {shown}{more}.", fix, every)
+
+
+def by_level(findings: Iterable[Finding]) -> list[Finding]:
+    """Errors, then warnings, then the rest; within a level the order stays."""
+    return sorted(findings, key=lambda finding: LEVELS.index(finding.level))
 
 
 class Split(Protocol):
-    """The images of one split, in a fixed order."""
+    """The images of one split, in a fixed order. Picklable, for worker processes."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """`train`, `valid` or `test`."""
+        ...
 
     def __len__(self) -> int: ...
 
@@ -54,7 +95,7 @@ class Source:
 
     classes: Sequence[str]
     """Names in id order. One name: a binary task, whose masks hold 0 and 1; several: id i is `classes[i]`."""
-    splits: dict[str, Split]
+    splits: Mapping[str, Split]
     """Of `train`, `valid` and `test` those that exist."""
     findings: list[Finding] = field(default_factory=list)
     """What reading the annotations brought up; pixel checks are not in it."""

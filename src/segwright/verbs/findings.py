@@ -25,17 +25,11 @@ def print_findings(findings: Sequence[Finding], console: Console) -> None:
     console.print(f"{count['error']} errors, {count['warning']} warnings")
 
 
-def few(files: Sequence[str], shown: int = 5) -> str:
-    """The first files, and how many more."""
-    more = len(files) - shown
-    return ", ".join(files[:shown]) + (f" and {more} more" if more > 0 else "")
-
-
 def stop_on_errors(findings: Sequence[Finding], what_to_do: str) -> None:
     """Raises `DataError` that holds every error-level finding."""
     errors = [finding for finding in findings if finding.level == "error"]
     if errors:
-        lines = [f"  - {f.code}: {f.message}{' (' + few(f.files) + ')' if f.files else ''} {f.fix}" for f in errors]
+        lines = [f"  - {finding.code}: {finding.message} {finding.fix}" for finding in errors]
         raise DataError("the data have errors:\n" + "\n".join(lines) + f"\n{what_to_do}")
 
 
