@@ -12,6 +12,7 @@ import segwright
 from segwright.cli import main
 from segwright.datasets import READERS
 from segwright.errors import ConfigError, DataError, WeightsError
+from segwright.images import read_image
 from segwright.verbs.evaluate import load_model
 from segwright.verbs.infer import predict_image
 
@@ -57,9 +58,9 @@ def test_masks_and_overlays_have_the_images_own_size(finished, tmp_path):
     for resize in ("nearest", "logits"):
         out = tmp_path / resize
         segwright.infer(finished / "best.pth", source, out, overrides=[f"predict.resize={resize}"])
-        mask = Image.open(out / "a_mask.png")
-        assert mask.size == Image.open(out / "a_overlay.png").size == (53, 71)
-        assert set(np.unique(np.asarray(mask))) <= {0, 255}
+        mask, picture = read_image(out / "a_mask.png"), read_image(out / "a_overlay.png")
+        assert mask.shape == picture.shape == (71, 53, 3)
+        assert set(np.unique(mask)) <= {0, 255}
 
 
 def test_nearest_gives_the_networks_mask_enlarged_by_its_nearest_pixel(finished):

@@ -55,6 +55,10 @@ class EncoderConfig:
 class Segmenter(nn.Module):
     """image (B, 3, H, W), normalised -> logits (B, K, H, W)."""
 
+    encoder: Encoder
+    head: Any
+    """Maps -> logits; has `features`, `width` and `classifier` (heads/lite.py is the pattern)."""
+
     def __init__(self, encoder: Encoder, head: nn.Module, detail: DetailPath | None = None) -> None:
         super().__init__()
         self.encoder = encoder
@@ -117,7 +121,8 @@ def build_model(
 def expect_rare(model: Segmenter) -> None:
     """Sets the last bias so that a fresh binary model expects `RARE` positives, as Lin et al. 2017
     (https://arxiv.org/abs/1708.02002, section 4.1) do. From 0 it first has to learn that most pixels are background."""
-    last = (model.head if model.detail is None else model.detail).classifier
+    last: nn.Conv2d = (model.head if model.detail is None else model.detail).classifier
+    assert last.bias is not None
     nn.init.constant_(last.bias, math.log(RARE / (1 - RARE)))
 
 
