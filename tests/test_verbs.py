@@ -122,6 +122,16 @@ def test_weights_of_another_model_are_refused(finished, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_config_file_gives_the_data_and_the_threshold_but_the_checkpoint_its_model(finished, painted, tmp_path):
+    file = tmp_path / "c.yaml"
+    file.write_text(f"ENCODER: mit_b0\nIMG_SIZE: 512\nBASE_CHANNELS: 64\nTHRESHOLD: 0.7\nDATA_ROOT: {painted}\n")
+    loaded = load_model(finished / "best.pth", file)
+    assert loaded.settings.encoder.name == "test_resnet"
+    assert loaded.settings.input.pixels() == (64, 96)
+    assert loaded.settings.predict.threshold == 0.7
+    assert load_model(finished / "best.pth", file, overrides=["input.size=128"]).settings.input.pixels() == (128, 128)
+
+
 def test_bad_threshold_and_split_are_named(finished, tmp_path):
     with pytest.raises(ConfigError, match="give a number between 0 and 1, or auto"):
         segwright.evaluate(finished / "best.pth", threshold="half", output=tmp_path)

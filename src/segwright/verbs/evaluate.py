@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from segwright import checkpoint
+from segwright.config import read_yaml
 from segwright.data import evaluation_batches, worker_count
 from segwright.datasets import READERS
 from segwright.datasets.base import Source
@@ -25,6 +26,9 @@ from segwright.verbs.scoring import Tally, add_samples
 from segwright.verbs.settings import Settings, gather
 
 log = logging.getLogger("segwright")
+
+OF_THE_MODEL = {"model", "encoder", "head", "input"}
+"""Sections that shape what a checkpoint's weights mean."""
 
 
 @dataclass(frozen=True)
@@ -44,14 +48,17 @@ def load_model(
     flags: Mapping[str, Any] | None = None,
     overrides: Sequence[str] = (),
 ) -> Loaded:
-    """A model from a checkpoint alone; a config, overrides and flags change what the checkpoint's own config says.
+    """A model from a checkpoint alone; overrides and flags change what the checkpoint's own config says.
+
+    Of a config file, the sections that made the model (`OF_THE_MODEL`) are left to the checkpoint: it was perhaps
+    trained with flags on top of that file, and then the file alone would build another model.
 
     Raises:
         WeightsError: the file is no checkpoint of ours, or belongs to another model than the config names.
     """
     payload = checkpoint.load(weights)
     try:
-        settings = gather(config, flags, overrides, base=payload["config"])
+        settings = gather(_about_the_data(config, payload["config"]), flags, overrides, base=payload["config"])
     except ConfigError as error:
         raise ConfigError(f"{error}\n(on top of the config that {weights} carries)") from None
     engine = Engine(settings.train.amp, settings.train.device)
@@ -60,6 +67,17 @@ def load_model(
     bare.encoder.mean, bare.encoder.std = tuple(payload["mean"]), tuple(payload["std"])
     predictor = Predictor(engine.prepare(bare).eval(), bare, engine, settings.predict)
     return Loaded(settings, bare, engine, predictor, list(payload["classes"]))
+
+
+def _about_the_data(config: str | Path | Mapping[str, Any] | None, own: Mapping[str, Any]) -> dict[str, Any]:
+    """The config without the sections of the model; says which of its values the checkpoint overrules."""
+    values = dict(config if isinstance(config, Mapping) else read_yaml(config) if config else {})
+    for section in OF_THE_MODEL & values.keys():
+        for key, value in (values.pop(section) or {}).items():
+            used = own.get(section, {}).get(key)
+            if (section, key) != ("encoder", "pretrained") and key in own.get(section, {}) and used != value:
+                log.info("%s.%s is %s, as the checkpoint was trained, not the config's %s", section, key, used, value)
+    return values
 
 
 def load(weights: str | Path) -> Segmenter:
