@@ -52,6 +52,12 @@ def test_yaml_mapping_and_overrides_give_equal_objects(tmp_path):
     assert gather(file) == gather(values) == gather(None, overrides=words)
 
 
+def test_a_mapping_may_use_the_crack_systems_keys_too():
+    assert gather({"DATA_ROOT": "x", "LR": 0.02, "IMG_SIZE": 128}) == gather(
+        {"data": {"root": "x"}, "optim": {"lr": 0.02}, "input": {"size": 128}}
+    )
+
+
 def test_a_dumped_config_gives_an_equal_one(tmp_path):
     s = gather({**DATA, "schedule": {"name": "onecycle"}, "input": {"size": [320, 480]}, "augment": {"crop": 256}})
     file = tmp_path / "c.yaml"

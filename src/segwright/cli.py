@@ -178,7 +178,7 @@ def main(arguments: list[str] | None = None) -> None:
         errors.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(1)
     except KeyboardInterrupt:
-        errors.print("stopped", style="yellow")
+        errors.print("stopped. A run goes on from its last epoch with --resume.", style="yellow")
         sys.exit(130)
 
 

@@ -30,6 +30,13 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     return translate({str(key): value for key, value in values.items()}, where=str(path))
 
 
+def as_mapping(config: str | Path | Mapping[str, Any] | None) -> dict[str, Any]:
+    """A file's or a mapping's values in our own keys; nothing for None. Raises `ConfigError`."""
+    if config is None:
+        return {}
+    return translate(config, where="the config") if isinstance(config, Mapping) else read_yaml(config)
+
+
 def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
     """`["train.epochs=3", "LR=1e-3"]` -> a nested mapping; values are read as YAML.
 

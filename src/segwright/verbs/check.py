@@ -1,20 +1,16 @@
 """`segwright check`: what is wrong with the data, before anything is computed."""
 
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from segwright.checks import check_source, summary
-from segwright.config import parse_overrides, read_yaml, resolve
+from segwright.config import as_mapping, parse_overrides, resolve
 from segwright.datasets import READERS
 from segwright.datasets.base import Finding
-from segwright.errors import SegwrightError
 from segwright.progress import bar
-
-log = logging.getLogger("segwright")
 
 
 @dataclass(frozen=True)
@@ -47,7 +43,7 @@ def check(
         DataError: the data cannot be read at all.
         ConfigError: neither `root` nor a config names them.
     """
-    values = dict(config if isinstance(config, Mapping) else read_yaml(config) if config else {})
+    values = as_mapping(config)
     data = {**(values.get("data") or {}), **(parse_overrides(overrides).get("data") or {})}
     if root is not None:
         data["root"] = str(root)
@@ -55,10 +51,4 @@ def check(
     source = READERS[choice.name].scan(choice.config)
     with bar("check", 1) as progress:
         findings = check_source(source, quick=quick, progress=progress.set)
-    if any(f.level == "error" for f in findings) and not source.splits:
-        return Report(findings, {})
-    try:
-        return Report(findings, summary(source))
-    except SegwrightError as error:
-        log.debug("no summary: %s", error)
-        return Report(findings, {})
+    return Report(findings, {} if quick or not source.splits else summary(source))

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from segwright import checkpoint
-from segwright.config import read_yaml
+from segwright.config import as_mapping
 from segwright.data import evaluation_batches, worker_count
 from segwright.datasets import READERS
 from segwright.datasets.base import Source
@@ -71,7 +71,7 @@ def load_model(
 
 def _about_the_data(config: str | Path | Mapping[str, Any] | None, own: Mapping[str, Any]) -> dict[str, Any]:
     """The config without the sections of the model; says which of its values the checkpoint overrules."""
-    values = dict(config if isinstance(config, Mapping) else read_yaml(config) if config else {})
+    values = as_mapping(config)
     for section in OF_THE_MODEL & values.keys():
         for key, value in (values.pop(section) or {}).items():
             used = own.get(section, {}).get(key)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from segwright.config import Choice, dump, merge, parse_overrides, read_yaml, resolve
+from segwright.config import Choice, as_mapping, dump, merge, parse_overrides, resolve
 from segwright.data import Config as InputConfig
 from segwright.datasets import READERS
 from segwright.errors import ConfigError
@@ -101,10 +101,7 @@ def gather(
     """
     if isinstance(config, Settings):
         config = config.dump()
-    values: dict[str, Any] = dict(base or {})
-    if config is not None:
-        values = merge(values, config if isinstance(config, Mapping) else read_yaml(config))
-    values = merge(values, parse_overrides(overrides))
+    values = merge(merge(base or {}, as_mapping(config)), parse_overrides(overrides))
     for key, value in (flags or {}).items():
         if value is not None:
             section, name = key.split(".")
