@@ -37,21 +37,24 @@ def alive(child: int) -> bool:
     return os.waitpid(child, os.WNOHANG)[0] == 0
 
 
-def wait_for(child: int, moment: str, folder: Path, rng: random.Random) -> bool:
-    """Returns True when the moment has come, False when the run ended before."""
+def wait_for(child: int, moment: str, folder: Path, rng: random.Random) -> str | None:
+    """The moment when it has come, or `in mid-epoch` where a better epoch is long in coming; None if the run ended."""
     draft = {"writing last.pth": ".last.pth.*", "writing best.pth": ".best.pth.*"}.get(moment)
     last = folder / "last.pth"
     before = last.stat().st_mtime_ns if last.exists() else 0
-    patience = time.monotonic() + (20 if moment == "writing best.pth" else 120)
+    patience: float | None = None
     while alive(child):
         if draft and any(folder.glob(draft)):
-            return True
-        if time.monotonic() > patience:
-            return True
-        if not draft and last.exists() and last.stat().st_mtime_ns != before:
+            return moment
+        saved = last.exists() and last.stat().st_mtime_ns != before
+        if not draft and saved:
             time.sleep(0 if moment == "just after a checkpoint" else rng.uniform(0.02, 0.3))
-            return True
-    return False
+            return moment
+        if saved and patience is None:
+            patience = time.monotonic() + 2
+        if patience and time.monotonic() > patience:
+            return "in mid-epoch"
+    return None
 
 
 def main() -> None:
@@ -62,7 +65,8 @@ def main() -> None:
     for number in range(kills):
         moment = MOMENTS[number % len(MOMENTS)]
         child = start(config, resume=(folder / "last.pth").exists())
-        if not wait_for(child, moment, folder, rng):
+        moment = wait_for(child, moment, folder, rng)
+        if moment is None:
             problems.append(f"kill {number}: the run ended by itself")
             break
         os.kill(child, signal.SIGKILL)

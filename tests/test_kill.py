@@ -13,7 +13,11 @@ from runs import same, small, weights_of
 
 @pytest.mark.slow
 def test_twenty_kills_cost_nothing(painted, tmp_path):
-    sections = {"train": {"epochs": 60, "early_stopping": 0, "freeze_epochs": 2}}
+    sections = {
+        "train": {"epochs": 300, "early_stopping": 0, "freeze_epochs": 2},
+        "optim": {"lr": 5e-3},
+        "predict": {"threshold": 0.1},
+    }
     whole = segwright.train(small(painted, tmp_path / "whole", **sections))
     config = small(painted, tmp_path / "killed", **sections)
     (tmp_path / "config.json").write_text(json.dumps(config))
