@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import segwright
+import segwright.verbs.train  # before the forks, or each child would import torch anew
 from segwright import checkpoint
 
 MOMENTS = ("writing last.pth", "writing best.pth", "just after a checkpoint", "in mid-epoch")
@@ -54,6 +55,7 @@ def wait_for(child: int, moment: str, folder: Path, rng: random.Random) -> str |
             patience = time.monotonic() + 2
         if patience and time.monotonic() > patience:
             return "in mid-epoch"
+        time.sleep(0.0002)
     return None
 
 
@@ -64,7 +66,7 @@ def main() -> None:
     problems, drafts = [], 0
     for number in range(kills):
         moment = MOMENTS[number % len(MOMENTS)]
-        child = start(config, resume=(folder / "last.pth").exists())
+        child = start(config, resume=(folder / "config.yaml").exists())
         moment = wait_for(child, moment, folder, rng)
         if moment is None:
             problems.append(f"kill {number}: the run ended by itself")

@@ -137,7 +137,7 @@ def test_a_wrong_name_or_tag_is_offered_the_nearest() -> None:
 
 def test_models_whose_maps_are_all_of_one_size_are_refused() -> None:
     with pytest.raises(ConfigError, match="3 maps that all have stride 16"):
-        create_encoder("vit_tiny_patch16_224")
+        create_encoder("xcit_nano_12_p16_224")
 
 
 def test_options_that_a_model_does_not_have_are_refused() -> None:

@@ -31,13 +31,14 @@ FLOORS = {
     "data": 4,
     "engine": 4,
     "model": 4,
+    "pretrained": 4,
     "inference": 5,
     "training": 5,
     "verbs": 6,
     "cli": 7,
 }
-SEEN_BY_ITS_FLOOR = {"datasets", "images"}
-"""Rooms that their own floor may look into: the data contract and the reading of image files."""
+SEEN_BY_ITS_FLOOR = {"datasets", "images", "pretrained"}
+"""Rooms that their own floor may look into: the data contract, the reading of image files, whole models' weights."""
 FENCES = {
     "accelerate": {"engine"},
     "matplotlib": {"drawing"},

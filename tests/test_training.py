@@ -145,6 +145,16 @@ def test_resume_refuses_another_config_and_says_what_changed(finished, painted):
         segwright.train(small(painted, finished.parent / "none"), resume=True)
 
 
+def test_a_run_stopped_before_its_first_checkpoint_begins_anew_in_its_folder(finished, painted, tmp_path):
+    (tmp_path / "r").mkdir()
+    for name in ("config.yaml", ".last.pth.1.tmp"):
+        (tmp_path / "r" / name).write_text("")
+    run = segwright.train(small(painted, tmp_path / "r"), resume=True)
+    assert run.folder == tmp_path / "r"
+    assert not (tmp_path / "r" / ".last.pth.1.tmp").exists()
+    assert same(weights_of(finished), weights_of(run.folder))
+
+
 def test_a_run_is_never_overwritten_unless_asked(painted, tmp_path):
     brief = {"train": {"epochs": 1, "freeze_epochs": 0}}
     first = segwright.train(small(painted, tmp_path / "r", **brief))

@@ -62,9 +62,7 @@ def load_model(
     except ConfigError as error:
         raise ConfigError(f"{error}\n(on top of the config that {weights} carries)") from None
     engine = Engine(settings.train.amp, settings.train.device)
-    bare = build_model(settings.model, settings.encoder, settings.head, len(payload["classes"]), pretrained=False)
-    checkpoint.load_weights(bare, payload, weights)
-    bare.encoder.mean, bare.encoder.std = tuple(payload["mean"]), tuple(payload["std"])
+    bare = restore(payload, settings, weights)
     predictor = Predictor(engine.prepare(bare).eval(), bare, engine, settings.predict)
     return Loaded(settings, bare, engine, predictor, list(payload["classes"]))
 
@@ -86,10 +84,15 @@ def load(weights: str | Path) -> Segmenter:
     Its input is (B, 3, H, W) float, normalised with `model.encoder.mean` and `.std`; its output logits (B, K, H, W).
     """
     payload = checkpoint.load(weights)
-    settings = gather(payload["config"])
+    return restore(payload, gather(payload["config"]), weights)
+
+
+def restore(payload: dict[str, Any], settings: Settings, weights: str | Path) -> Segmenter:
+    """The model of a checkpoint that was read from `weights`, in evaluation mode on the CPU."""
     model = build_model(settings.model, settings.encoder, settings.head, len(payload["classes"]), pretrained=False)
     checkpoint.load_weights(model, payload, weights)
     model.encoder.mean, model.encoder.std = tuple(payload["mean"]), tuple(payload["std"])
+    model.classes = tuple(payload["classes"])
     return model.eval()
 
 

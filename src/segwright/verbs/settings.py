@@ -86,7 +86,7 @@ def settings_from(values: Mapping[str, Any]) -> Settings:
     values = merge(BASE, values)
     if not (values.get("model") or {}).get("name") and (values.get("head") or {}).get("name") is None:
         raise ConfigError("neither model.name nor head.name is given. Set model.name=segformer_lite, or choose a head.")
-    return Settings(**resolve(merge(values, preset(values)), SCHEMA, DEFAULTS))
+    return Settings(**resolve(preset(values), SCHEMA, DEFAULTS))
 
 
 def gather(

@@ -93,6 +93,10 @@ def check_usable(source: Source, settings: Settings) -> None:
 def choose_folder(settings: Settings, resume: bool) -> tuple[Path, dict[str, Any] | None]:
     """The run's folder, and the checkpoint to go on from. A run that exists is never overwritten unless asked."""
     folder = Path(settings.run.output or Path("runs") / settings.name)
+    if resume and (folder / "config.yaml").exists() and not (folder / "last.pth").exists():
+        log.info("%s was stopped before its first epoch was saved; it begins anew", folder)
+        remove_leftovers(folder)
+        return folder, None
     if resume:
         payload = checkpoint.load(folder / "last.pth")
         same_config(payload["config"], settings)
@@ -202,11 +206,11 @@ def log_model(model: Segmenter, settings: Settings, engine: Engine) -> None:
         engine.device,
         {"no": "float32"}.get(engine.precision, engine.precision),
     )
-    if settings.train.freeze_epochs and model.encoder.origin == "random":
+    if settings.train.frozen_epochs and model.encoder.origin == "random":
         log.warning(
             "the encoder's weights are random and stay so for %d epochs; a frozen random encoder teaches the head "
-            "little. Give --pretrained a file, or set train.freeze_epochs=0",
-            settings.train.freeze_epochs,
+            "little. Give --pretrained a file, or do not freeze it",
+            settings.train.frozen_epochs,
         )
 
 

@@ -1,0 +1,239 @@
+"""`segwright bench`: images per second and memory of an encoder with a head, beside the same model of its peers.
+
+All contenders live in one process and take turns, round by round, in alternating order, so that a disturbance of the
+machine meets all of them. In every round the machine's rate at a matrix product is measured too; a model's share of it
+says how much of what the machine can do it uses.
+"""
+
+import json
+import logging
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from segwright.errors import ConfigError, SegwrightError
+from segwright.files import write_text
+from segwright.model import count_parameters
+from segwright.progress import bar
+from segwright.training.records import environment
+from segwright.verbs.bench_report import markdown
+from segwright.verbs.peak import peak_mb
+from segwright.verbs.peers import OURS, PACKAGES, Design, build, check_peers
+from segwright.verbs.workload import DTYPES, Load, device_of, precision_of, prepare, settle
+
+log = logging.getLogger("segwright")
+
+MATRIX_SIDE = 2048
+"""Rows and columns of the matrices whose product gives the machine's rate: 2 * 2048^3 = 17.2 GFLOP."""
+WARM_UP = 2
+"""Rounds before those that count."""
+TRAINING_PASSES = 3
+"""A training step does about three times the arithmetic of its forward pass: two more products for each in it."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One combination of `--matrix`, with what 3-seghiero's "Performance Notes" say of it (RTX 3090, batch 8)."""
+
+    design: Design
+    images_per_s: float | None
+    memory_gb: float | None
+
+
+MATRIX = (
+    Claim(Design("resnet50", "aspp"), 25, 6),
+    Claim(Design("resnet101", "aspp"), 18, 8),
+    Claim(Design("convnext_tiny", "aspp"), 20, None),
+    Claim(Design("mit_b0", "segformer", 256), 15, 7),
+    Claim(Design("mit_b5", "segformer", 256), 5, 18),
+    Claim(Design("convnext_base", "aspp"), None, 10),
+)
+"""Where no speed is claimed, only the memory is measured."""
+
+
+def bench(
+    loads: Sequence[Load],
+    against: Sequence[str] = (),
+    rounds: int = 10,
+    memory: bool = True,
+    output: str | Path = "benchmarks/results",
+    claims: Sequence[Claim] = (),
+) -> dict[str, Any]:
+    """Measures each load; writes a JSON and a Markdown file into `output` and gives what the JSON holds.
+
+    Args:
+        loads: what to measure, one after the other.
+        against: peers: `transformers`, `smp`. One that has no such model is left out of that load.
+        rounds: rounds that count.
+        memory: measure the peak memory too, each contender in a process of its own.
+        claims: what somebody says of each load, if anybody does.
+
+    Raises:
+        ConfigError: no such peer, encoder or head, or no rounds.
+        MissingPackageError: a peer that is not installed; before anything is measured.
+    """
+    if rounds < 1:
+        raise ConfigError(f"--rounds is {rounds}; a median needs 1 or more. 10 is the default.")
+    check_peers(against)
+    settle(loads[0])
+    claimed = list(claims) or [None] * len(loads)
+    blocks = [
+        measure_block(load, claim, [OURS, *against], rounds, memory) for load, claim in zip(loads, claimed, strict=True)
+    ]
+    versions = {PACKAGES[name][1]: version(PACKAGES[name][1]) for name in against}
+    result = {"environment": environment(), "peers": versions, "rounds": rounds, "blocks": blocks}
+    write_results(result, Path(output))
+    return result
+
+
+def bench_matrix(like: Load, **options: Any) -> dict[str, Any]:
+    """`bench` over `MATRIX`, each under the settings of `like`."""
+    return bench([replace(like, design=claim.design) for claim in MATRIX], claims=MATRIX, **options)
+
+
+def measure_block(load: Load, claim: Claim | None, names: Sequence[str], rounds: int, memory: bool) -> dict[str, Any]:
+    """What is written of one load."""
+    if claim is None or claim.images_per_s is not None:
+        rows = measure(load, names, rounds)
+    else:
+        rows = [{"name": name} for name in build_all(load, names)]
+    for values in rows if memory else []:
+        values["peak_memory_mb"] = peak_or_none(values["name"], load)
+    return {
+        "load": asdict(load),
+        "precision": precision_of(load),
+        "claim": claim and {"images_per_s": claim.images_per_s, "gb": claim.memory_gb},
+        "rows": rows,
+    }
+
+
+def peak_or_none(name: str, load: Load) -> float | None:
+    """The peak memory in MiB; None, and a warning, for a peer that cannot do this work."""
+    try:
+        return peak_mb(name, load)
+    except SegwrightError as error:
+        if name == OURS:
+            raise
+        log.warning("%s", error)
+        return None
+
+
+def build_all(load: Load, names: Sequence[str]) -> dict[str, nn.Module]:
+    """The contenders with random weights, on the CPU. Says who has no such model, or another one."""
+    torch.manual_seed(0)
+    models = {}
+    for name in names:
+        model = build(name, load.design)
+        if model is None:
+            log.info("%s has no %s with %s; it is left out", name, load.design.encoder, load.design.head)
+            continue
+        if name != OURS and not load.design.is_segformer:
+            log.info("%s: %s is alike, but not the same function", name, type(model).__name__)
+        models[name] = model
+    return models
+
+
+def measure(load: Load, names: Sequence[str], rounds: int) -> list[dict[str, Any]]:
+    """A row a contender: speed, ratio, parameters, arithmetic. Who cannot do the work has none."""
+    models = build_all(load, names)
+    sizes = {name: (count_parameters(model), count_macs(model, load)) for name, model in models.items()}
+    steps = {name: prepare(model, load) for name, model in models.items()}
+    steps = {name: step for name, step in steps.items() if works(name, step)}
+    seconds = take_turns(steps | {"": multiply(load)}, rounds, device_of(load))
+    rate = 2 * MATRIX_SIDE**3 / statistics.median(seconds[""])
+    return [row(name, load, *sizes[name], seconds, rate) for name in steps]
+
+
+def works(name: str, step: Callable[[], None]) -> bool:
+    """Whether a contender can do the work at all: peers have sizes and batches that they do not take."""
+    try:
+        step()
+    except (RuntimeError, ValueError) as error:
+        if name == OURS:
+            raise
+        log.warning("%s cannot do this work and is left out: %s", name, str(error).splitlines()[0])
+        return False
+    return True
+
+
+def row(name: str, load: Load, params: int, macs: int, seconds: dict[str, list[float]], rate: float) -> dict[str, Any]:
+    """What is written of one contender. `macs` are those of a forward pass of one image."""
+    median = statistics.median(seconds[name])
+    passes = TRAINING_PASSES if load.mode == "train" else 1
+    return {
+        "name": name,
+        "images_per_s": load.batch / median,
+        "segwright_is_faster_by": median / statistics.median(seconds[OURS]),
+        "parameters": params,
+        "macs_per_image": macs,
+        "share_of_matrix_rate": 2 * macs * load.batch * passes / median / rate,
+        "matrix_gflop_per_s": rate / 1e9,
+        "seconds": seconds[name],
+    }
+
+
+def take_turns(steps: dict[str, Callable[[], None]], rounds: int, device: torch.device) -> dict[str, list[float]]:
+    """Seconds of every step in every round; every second round goes backwards."""
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    with bar("bench", WARM_UP + rounds) as progress:
+        for turn in range(WARM_UP + rounds):
+            for name in list(steps)[:: 1 if turn % 2 else -1]:
+                elapsed_s = timed(steps[name], device)
+                if turn >= WARM_UP:
+                    seconds[name].append(elapsed_s)
+            progress.advance(1)
+    return seconds
+
+
+def timed(step: Callable[[], None], device: torch.device) -> float:
+    """Seconds of one call, the device's work included."""
+    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    wait()
+    start_s = time.perf_counter()
+    step()
+    wait()
+    return time.perf_counter() - start_s
+
+
+def multiply(load: Load) -> Callable[[], None]:
+    """One product of two square matrices in the precision of the load."""
+    dtype = DTYPES.get(precision_of(load), torch.float32)
+    a = torch.randn(MATRIX_SIDE, MATRIX_SIDE, device=device_of(load)).to(dtype)
+    out = torch.empty_like(a)
+
+    def product() -> None:
+        torch.mm(a, a, out=out)
+
+    return product
+
+
+@torch.no_grad()
+def count_macs(model: nn.Module, load: Load) -> int:
+    """Multiplications of a forward pass of one image: matrix products, convolutions, attention; no resizes, no norms.
+
+    Counted as the model does it on the load's device.
+    """
+    device = device_of(load)
+    with FlopCounterMode(display=False) as counter:
+        model.to(device).eval()(torch.zeros(1, 3, load.size, load.size, device=device))
+    return counter.get_total_flops() // 2
+
+
+def write_results(result: dict[str, Any], folder: Path) -> None:
+    """`bench_<what>.json`, and a table of it as `.md`."""
+    first, *more = result["blocks"]
+    load, design = first["load"], first["load"]["design"]
+    what = "matrix" if more else f"{design['encoder']}_{design['head']}"
+    device = "gpu" if device_of(Load.from_dict(load)).type == "cuda" else "cpu"
+    stem = f"bench_{what}_{load['mode']}_{load['size']}_b{load['batch']}_{first['precision']}_{device}"
+    write_text(folder / f"{stem}.json", json.dumps(result, indent=2))
+    write_text(folder / f"{stem}.md", markdown(result))
+    log.info("written: %s.json and .md", folder / stem)

@@ -1,0 +1,108 @@
+"""The work that `segwright bench` times: one forward pass, or one training step, alike for every contender."""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import AdamW
+
+from segwright.engine import keep_memory, precision
+from segwright.errors import ConfigError
+from segwright.verbs.peers import Design
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+LEAST_PX = 32
+
+
+@dataclass(frozen=True)
+class Load:
+    """What every contender does, and under which settings."""
+
+    design: Design
+    size: int = 512
+    """Side of the square image in pixels."""
+    batch: int = 1
+    mode: str = "infer"
+    """infer or train."""
+    amp: bool = False
+    """Mixed precision where the device gains by it."""
+    device: str | None = None
+    """`cpu`; none: the GPU where there is one."""
+    keep_memory: bool = True
+    """On a CPU: glibc keeps freed memory, for every contender, as a run of ours does."""
+    channels_last: bool = False
+    """The peers' models are channels-last too, as ours always is."""
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("infer", "train"):
+            raise ConfigError(f"--mode is '{self.mode}'; there are: infer, train.")
+        if self.size < LEAST_PX or self.batch < 1:
+            raise ConfigError(
+                f"--size is {self.size} and --batch {self.batch}; give at least {LEAST_PX} pixels and 1 image."
+            )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Load":
+        """The opposite of `dataclasses.asdict`."""
+        return cls(**{**values, "design": Design(**values["design"])})
+
+
+def device_of(load: Load) -> torch.device:
+    """Where the work is done."""
+    return torch.device("cpu" if load.device == "cpu" or not torch.cuda.is_available() else "cuda")
+
+
+def precision_of(load: Load) -> str:
+    """`fp32`, `bf16` or `fp16`."""
+    word = precision(load.amp, device_of(load).type == "cpu")
+    return "fp32" if word == "no" else word
+
+
+def settle(load: Load) -> None:
+    """The process's own settings; before anything large is made."""
+    if load.keep_memory and device_of(load).type == "cpu":
+        keep_memory()
+
+
+def prepare(model: nn.Module, load: Load) -> Callable[[], None]:
+    """A function that does the work once. Images are normal values; labels are random classes."""
+    device = device_of(load)
+    generator = torch.Generator().manual_seed(0)
+    shape = (load.batch, load.size, load.size)
+    image = torch.randn(load.batch, 3, *shape[1:], generator=generator).to(device)
+    labels = torch.randint(0, max(load.design.classes, 2), shape, generator=generator).to(device)
+    model = model.to(device).train(load.mode == "train")
+    if load.channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    if load.mode == "infer":
+        return lambda: _infer(model, image, load)
+    optimizer = AdamW(model.parameters(), lr=6e-5)
+    return lambda: _train(model, image, labels, optimizer, load)
+
+
+def autocast(load: Load) -> AbstractContextManager[object]:
+    """The precision of the forward pass."""
+    word = precision_of(load)
+    return torch.autocast(device_of(load).type, DTYPES[word]) if word in DTYPES else nullcontext()
+
+
+def _infer(model: nn.Module, image: Tensor, load: Load) -> None:
+    with torch.inference_mode(), autocast(load):
+        model(image)
+
+
+def _train(model: nn.Module, image: Tensor, labels: Tensor, optimizer: AdamW, load: Load) -> None:
+    """Forward, loss at the image's size, backward, AdamW."""
+    optimizer.zero_grad()
+    with autocast(load):
+        logits = model(image).float()
+        if logits.shape[1] == 1:
+            loss = F.binary_cross_entropy_with_logits(logits[:, 0], labels.float())
+        else:
+            loss = F.cross_entropy(logits, labels)
+    loss.backward()
+    optimizer.step()
