@@ -28,7 +28,7 @@ docs: $(VENV)/.developing
 	$(BIN)/python docs/generate.py
 
 clean:
-	rm -rf $(VENV) demo runs outputs
+	rm -rf $(VENV) demo
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -70,5 +70,6 @@ def finished(painted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from runs import small
 
     folder = tmp_path_factory.mktemp("runs") / "whole"
-    segwright.train(small(painted, folder))
+    run = segwright.train(small(painted, folder))
+    assert run.best_iou > 0, "a model that finds nothing would make its tests compare zeros"
     return folder

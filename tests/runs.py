@@ -16,6 +16,8 @@ def small(painted: Path, folder: Path, **sections) -> dict:
         "head": {"width": 8},
         "input": {"size": [64, 96]},
         "train": {"epochs": 4, "batch_size": 2, "freeze_epochs": 1, "amp": False, "seed": 5},
+        "optim": {"lr": 1e-2, "lr_encoder": 1e-2},
+        "predict": {"threshold": 0.05},
         "run": {"output": str(folder)},
     }
     return {key: {**values.get(key, {}), **sections.get(key, {})} for key in values.keys() | sections.keys()}

@@ -12,6 +12,8 @@ from segwright import checkpoint
 from segwright.errors import SegwrightError, WeightsError
 from segwright.files import remove_leftovers, write_atomic, write_text
 
+HEADER = {"model": {}, "config": {}, "classes": ["crack"], "mean": [0.5] * 3, "std": [0.5] * 3}
+
 FULL_DISK = """
 import resource, signal, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -20,7 +22,7 @@ import torch
 from segwright import checkpoint
 from segwright.errors import SegwrightError
 try:
-    checkpoint.save(sys.argv[1], {"model": {"w": torch.zeros(100_000)}, "config": {}})
+    checkpoint.save(sys.argv[1], {"model": {"w": torch.zeros(100_000)}})
 except SegwrightError as error:
     print(error)
 """
@@ -45,7 +47,7 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_no_draft(tmp_path):
 
 def test_a_full_disk_keeps_the_last_checkpoint(tmp_path):
     path = tmp_path / "last.pth"
-    checkpoint.save(path, {"model": {"w": torch.ones(3)}, "config": {}})
+    checkpoint.save(path, {**HEADER, "model": {"w": torch.ones(3)}})
     done = subprocess.run([sys.executable, "-c", FULL_DISK, str(path)], capture_output=True, text=True)
     assert "could not be written" in done.stdout, done.stderr
     assert names(tmp_path) == ["last.pth"]
@@ -90,15 +92,18 @@ def test_what_is_no_checkpoint_is_refused(tmp_path, content, seen):
 
 def test_a_cut_checkpoint_another_dictionary_and_none_at_all_are_refused(tmp_path):
     path = tmp_path / "x.pth"
-    checkpoint.save(path, {"model": {"w": torch.zeros(5000)}, "config": {}})
+    checkpoint.save(path, {**HEADER, "model": {"w": torch.zeros(5000)}})
     path.write_bytes(path.read_bytes()[:9000])
     with pytest.raises(WeightsError, match="damaged"):
         checkpoint.load(path)
     torch.save({"state_dict": {}}, path)
     with pytest.raises(WeightsError, match="no Segwright checkpoint"):
         checkpoint.load(path)
-    torch.save({"format": 99, "model": {}, "config": {}}, path)
+    torch.save({**HEADER, "format": 99}, path)
     with pytest.raises(WeightsError, match="newer Segwright"):
+        checkpoint.load(path)
+    torch.save({**HEADER, "format": "x"}, path)
+    with pytest.raises(WeightsError, match="lacks format"):
         checkpoint.load(path)
     with pytest.raises(WeightsError, match="there is no checkpoint"):
         checkpoint.load(tmp_path / "none.pth")

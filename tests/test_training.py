@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 
 import pytest
 import torch
@@ -10,13 +11,13 @@ import yaml
 import segwright
 from runs import read_csv, same, small, weights_of
 from segwright import checkpoint
-from segwright.engine import Engine
 from segwright.errors import ConfigError, DataError, SegwrightError, TrainingError
 from segwright.model import SegFormerLite, is_encoder
 from segwright.training import loop
 from segwright.training.freeze import begin_epoch
 from segwright.training.optim import Config as OptimConfig
 from segwright.training.optim import build_optimizer
+from segwright.verbs.settings import gather
 
 
 def test_the_groups_are_head_then_encoder_with_their_own_rates():
@@ -53,16 +54,24 @@ def test_freezing_toggles_requires_grad_and_norms_and_is_logged(caplog):
     assert [m.split(",")[0] for m in messages] == ["epoch 1: encoder frozen", "epoch 3: encoder unfrozen"]
 
 
-def test_a_frozen_encoder_stays_as_it_is_and_thawed_it_moves(painted, tmp_path):
-    frozen = segwright.train(small(painted, tmp_path / "a", train={"epochs": 2, "freeze_epochs": 1}))
-    torch.manual_seed(5)
-    start = SegFormerLite("test_resnet", pretrained=False, base=8).state_dict()
-    after_first = segwright.train(small(painted, tmp_path / "b", train={"epochs": 1, "freeze_epochs": 0}))
-    body = [key for key in start if key.startswith("encoder.") and "num_batches" not in key]
-    assert not all(torch.equal(start[key], weights_of(after_first.folder)[key]) for key in body)
-    assert not all(torch.equal(start[key], weights_of(frozen.folder)[key]) for key in body)
-    rows = checkpoint.load(frozen.folder / "last.pth")["rows"]
-    assert [row["frozen"] for row in rows] == [1, 0]
+def test_a_frozen_encoder_stays_as_it_is_and_thawed_it_moves(finished, painted, tmp_path, monkeypatch):
+    seen = []
+    begin = loop.begin_epoch
+
+    def watched(model, epoch, freeze_epochs):
+        seen.append({key: value.clone() for key, value in model.state_dict().items()})
+        return begin(model, epoch, freeze_epochs)
+
+    monkeypatch.setattr(loop, "begin_epoch", watched)
+    run = segwright.train(small(painted, tmp_path / "a", train={"epochs": 3, "freeze_epochs": 2}))
+    start, _, thawing = seen
+    end = weights_of(run.folder)
+    body = [key for key in start if key.startswith("encoder.")]
+    assert all(torch.equal(start[key], thawing[key]) for key in body), "two frozen epochs moved the encoder"
+    assert not all(torch.equal(start[key], thawing[key]) for key in start), "the head did not learn"
+    moved = [key for key in body if not torch.equal(thawing[key], end[key])]
+    assert len(moved) > len(body) / 2
+    assert [row["frozen"] for row in run.rows] == [1, 1, 0]
 
 
 def test_a_run_leaves_all_its_records(finished, painted):
@@ -133,26 +142,66 @@ def test_workers_change_nothing(finished, painted, tmp_path):
     assert same(weights_of(finished), weights_of(two.folder))
 
 
-def test_another_seed_gives_another_run(finished, painted, tmp_path):
-    other = segwright.train(small(painted, tmp_path / "x", train={"seed": 6, "epochs": 2}))
+def test_another_seed_gives_another_run_and_the_same_seed_the_same(finished, painted, tmp_path):
+    other = segwright.train(small(painted, tmp_path / "x", train={"seed": 6}))
+    again = segwright.train(small(painted, tmp_path / "y"))
     assert not same(weights_of(finished), weights_of(other.folder))
+    assert same(weights_of(finished), weights_of(again.folder))
 
 
 def test_resume_refuses_another_config_and_says_what_changed(finished, painted):
-    with pytest.raises(ConfigError, match=r"optim.lr: 0.001 -> 0.5"):
+    with pytest.raises(ConfigError, match=r"optim.lr: 0.01 -> 0.5"):
         segwright.train(small(painted, finished, optim={"lr": 0.5}), resume=True)
     with pytest.raises(SegwrightError, match="there is no checkpoint"):
         segwright.train(small(painted, finished.parent / "none"), resume=True)
 
 
 def test_a_run_stopped_before_its_first_checkpoint_begins_anew_in_its_folder(finished, painted, tmp_path):
-    (tmp_path / "r").mkdir()
-    for name in ("config.yaml", ".last.pth.1.tmp"):
-        (tmp_path / "r" / name).write_text("")
-    run = segwright.train(small(painted, tmp_path / "r"), resume=True)
-    assert run.folder == tmp_path / "r"
-    assert not (tmp_path / "r" / ".last.pth.1.tmp").exists()
-    assert same(weights_of(finished), weights_of(run.folder))
+    folder = tmp_path / "r"
+    folder.mkdir()
+    (folder / ".last.pth.1.tmp").write_text("")
+    settings = gather(small(painted, folder)).dump()
+    (folder / "config.yaml").write_text(yaml.safe_dump(settings))
+    run = segwright.train(small(painted, folder), resume=True)
+    assert run.folder == folder
+    assert not (folder / ".last.pth.1.tmp").exists()
+    assert same(weights_of(finished), weights_of(folder))
+    (folder / "last.pth").unlink()
+    with pytest.raises(SegwrightError, match=r"there is no checkpoint"):
+        segwright.train(small(painted, folder), resume=True)
+    assert (folder / "best.pth").exists()
+
+
+def test_overwrite_removes_a_run_and_nothing_else(painted, tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for name in ("config.yaml", "thesis.txt"):
+        (folder / name).write_text("x: 1")
+    with pytest.raises(SegwrightError, match=r"holds what no run writes \(thesis.txt\)"):
+        segwright.train(small(painted, folder, run={"output": str(folder), "overwrite": True}))
+    assert sorted(path.name for path in folder.iterdir()) == ["config.yaml", "thesis.txt"]
+
+
+def test_a_config_that_cannot_be_built_costs_no_run_and_leaves_no_folder(painted, tmp_path):
+    folder = tmp_path / "r"
+    first = segwright.train(small(painted, folder, train={"epochs": 1, "freeze_epochs": 0}))
+    before = (first.folder / "last.pth").read_bytes()
+    bad = {"encoder": {"name": "segformer_bo", "pretrained": False}}
+    with pytest.raises(ConfigError, match="Did you mean"):
+        segwright.train(small(painted, folder, run={"output": str(folder), "overwrite": True}, **bad))
+    assert (folder / "last.pth").read_bytes() == before
+    with pytest.raises(ConfigError):
+        segwright.train(small(painted, tmp_path / "new", **bad))
+    assert not (tmp_path / "new").exists()
+
+
+def test_an_image_that_breaks_the_first_epoch_leaves_no_folder(painted, tmp_path):
+    data = shutil.copytree(painted, tmp_path / "data")
+    picture = next((data / "train").glob("*.jpg"))
+    picture.write_bytes(picture.read_bytes()[: picture.stat().st_size // 2])
+    with pytest.raises(DataError, match=picture.name):
+        segwright.train(small(data, tmp_path / "r"))
+    assert not (tmp_path / "r").exists()
 
 
 def test_a_run_is_never_overwritten_unless_asked(painted, tmp_path):
@@ -188,6 +237,24 @@ def test_a_loss_that_is_not_finite_stops_with_the_files_names(painted, tmp_path,
         segwright.train(small(painted, tmp_path / "stop"))
 
 
+def test_a_gradient_that_is_not_finite_stops_before_it_reaches_the_weights(painted, tmp_path, monkeypatch):
+    class Poison(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.sum()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return torch.full((2, 1, 64, 96), float("nan"))
+
+    monkeypatch.setattr("segwright.losses.bce_dice.BceDiceLoss.forward", lambda self, x, y: Poison.apply(x))
+    with pytest.raises(TrainingError, match="the gradient's norm is nan"):
+        segwright.train(small(painted, tmp_path / "stop", train={"grad_clip": 0.0}))
+    skipping = {"on_nan": "skip", "epochs": 1, "freeze_epochs": 0}
+    with pytest.raises(TrainingError, match="no step of epoch 1"):
+        segwright.train(small(painted, tmp_path / "skip", train=skipping))
+
+
 def test_a_loss_that_is_not_finite_can_be_skipped_and_counted(painted, tmp_path, monkeypatch, caplog):
     real, calls = loop.train_step, [0]
 
@@ -204,15 +271,25 @@ def test_a_loss_that_is_not_finite_can_be_skipped_and_counted(painted, tmp_path,
     monkeypatch.setattr(loop, "train_step", once)
     run = segwright.train(small(painted, tmp_path / "skip", train={"epochs": 1, "freeze_epochs": 0, "on_nan": "skip"}))
     assert run.rows[0]["skipped"] == 1
+    assert all(torch.isfinite(w).all() for w in weights_of(run.folder).values())
     assert "step skipped" in caplog.text
 
 
-def test_amp_trains_and_says_what_it_uses(painted, tmp_path, caplog):
-    with caplog.at_level(logging.INFO, "segwright"):
-        run = segwright.train(small(painted, tmp_path / "amp", train={"amp": True, "epochs": 1, "freeze_epochs": 0}))
-    assert Engine(amp=True).precision in {"bf16", "no", "fp16"}
-    assert "in bf16" in caplog.text or "in float32" in caplog.text or "in fp16" in caplog.text
-    assert all(torch.isfinite(w).all() for w in weights_of(run.folder).values())
+def test_amp_computes_in_bfloat16_where_the_processor_has_it_and_says_so(painted, tmp_path, caplog, monkeypatch):
+    brief = {"amp": True, "epochs": 1, "freeze_epochs": 0, "device": "cpu"}
+    for has, word, kind in ((True, "in bf16", torch.bfloat16), (False, "in float32", torch.float32)):
+        monkeypatch.setattr("segwright.engine.cpu_has_bf16", lambda has=has: has)
+        kinds = set()
+        hook = torch.nn.modules.module.register_module_forward_hook(
+            lambda module, _, out, kinds=kinds: kinds.add(out.dtype) if isinstance(module, torch.nn.Conv2d) else None
+        )
+        with caplog.at_level(logging.INFO, "segwright"):
+            run = segwright.train(small(painted, tmp_path / word, train=brief))
+        hook.remove()
+        assert kinds == {kind}
+        assert word in caplog.text
+        assert all(torch.isfinite(w).all() for w in weights_of(run.folder).values())
+        assert all(w.dtype != torch.bfloat16 for w in weights_of(run.folder).values())
 
 
 def test_a_frozen_random_encoder_is_warned_of(painted, tmp_path, caplog):

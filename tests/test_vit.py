@@ -85,7 +85,7 @@ def test_what_pads_an_image_is_below_and_at_the_right() -> None:
 
 
 def ramp(cells: int, cell_px: float) -> Tensor:
-    """A map (1, 1, cells, cells) whose every value is its cell's centre, in pixels from the left, plus 1000 from the top."""
+    """A map (1, 1, cells, cells) of the cells' centres: pixels from the left, plus 1000 times those from the top."""
     centres = (torch.arange(cells) + 0.5) * cell_px
     return (centres[None, :] + 1000 * centres[:, None])[None, None]
 
@@ -107,7 +107,7 @@ def test_a_map_of_whole_cells_is_cut_and_not_touched() -> None:
 
 
 def test_an_object_lies_where_it_does_in_the_image() -> None:
-    """A bright square in black, no multiple of the patch: without position table and attention, only its cells answer."""
+    """A bright square in 72 pixels, no multiple of 16: without positions and attention, only its cells answer."""
     encoder = create_encoder("test_vit", pyramid=False).eval()
     vit = encoder.net.vit
     vit.pos_embed.data.zero_()
@@ -236,7 +236,7 @@ def test_what_is_missing_unknown_or_of_another_shape_is_named() -> None:
         fit_vit(tensors, vit, "x")
     for part in ("1 missing: norm.weight", "1 not known: blocks.0.extra", "cls_token (1, 1, 5) instead of (1, 1, 32)"):
         assert part in str(error.value)
-    with pytest.raises(WeightsError, match="none, but keys like conv1.weight"):
+    with pytest.raises(WeightsError, match=r"none, but keys like conv1\.weight"):
         fit_vit({"conv1.weight": torch.zeros(1)}, vit, "x")
 
 

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from segwright.model import SegFormerLite, Segmenter
+    from segwright.verbs.bench import bench
     from segwright.verbs.check import check
     from segwright.verbs.demo import demo
     from segwright.verbs.evaluate import evaluate, load
+    from segwright.verbs.export import export
     from segwright.verbs.infer import infer
     from segwright.verbs.train import Run, train
 
@@ -20,15 +22,29 @@ _HOMES = {
     "SegFormerLite": "segwright.model",
     "Segmenter": "segwright.model",
     "Run": "segwright.verbs.train",
+    "bench": "segwright.verbs.bench",
     "check": "segwright.verbs.check",
     "demo": "segwright.verbs.demo",
     "evaluate": "segwright.verbs.evaluate",
+    "export": "segwright.verbs.export",
     "infer": "segwright.verbs.infer",
     "load": "segwright.verbs.evaluate",
     "train": "segwright.verbs.train",
 }
 
-__all__ = ["Run", "SegFormerLite", "Segmenter", "check", "demo", "evaluate", "infer", "load", "train"]
+__all__ = [
+    "Run",
+    "SegFormerLite",
+    "Segmenter",
+    "bench",
+    "check",
+    "demo",
+    "evaluate",
+    "export",
+    "infer",
+    "load",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -17,6 +17,9 @@ from segwright.files import write_atomic
 FORMAT = 1
 """Version of the file's layout; raised when an older reader could misread it."""
 
+HEADER: dict[str, type] = {"format": int, "model": dict, "config": dict, "classes": list, "mean": list, "std": list}
+"""What every checkpoint holds beside its own: weights, config, and what makes them usable without the data."""
+
 
 def save(path: str | Path, payload: dict[str, Any]) -> None:
     """Writes a checkpoint whole or not at all. `payload` holds tensors and plain values."""
@@ -36,14 +39,19 @@ def load(path: str | Path) -> dict[str, Any]:
         payload = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise WeightsError(
-            f"{path} holds more than tensors and plain values, so that opening it could run a stranger's code; "
-            "it was not opened. Give a checkpoint that Segwright wrote."
+            f"{path} is damaged, no checkpoint at all, or holds more than tensors and plain values, so that opening it "
+            "could run a stranger's code; it was not opened. Give a checkpoint that Segwright wrote."
         ) from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise WeightsError(f"{path} is damaged or is no checkpoint ({reason}). Give one that is whole.") from None
-    if not isinstance(payload, dict) or not {"format", "model", "config"} <= payload.keys():
-        raise WeightsError(f"{path} is no Segwright checkpoint: it lacks 'format', 'model' or 'config'.")
+    held = payload if isinstance(payload, dict) else {}
+    lacks = [key for key, kind in HEADER.items() if not isinstance(held.get(key), kind)]
+    if lacks:
+        raise WeightsError(
+            f"{path} is no Segwright checkpoint: it lacks {', '.join(lacks)}. Give the best.pth or last.pth of a run; "
+            "weights of other tools go in with --pretrained."
+        )
     if payload["format"] > FORMAT:
         raise WeightsError(f"{path} was written by a newer Segwright (format {payload['format']}). Update segwright.")
     return payload

@@ -23,11 +23,15 @@ Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="KEY=VALUE...", help="Anything else: section.key=value.")
 ]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file.")]
-Model = Annotated[str | None, typer.Option("--model", help="Whole model, e.g. segformer_lite.")]
+Model = Annotated[
+    str | None, typer.Option("--model", help="Whole model: segformer_lite, segformer_b0 ... segformer_b5.")
+]
 EncoderName = Annotated[
     str | None, typer.Option("--encoder", help="segformer_b0, mobilenet_v3_small or any timm name.")
 ]
-Pretrained = Annotated[str | None, typer.Option("--pretrained", help="1, 0, a tag of timm's, or a file.")]
+Pretrained = Annotated[
+    str | None, typer.Option("--pretrained", help="1, 0, imagenet, ade20k, a tag of timm's, a file or a folder.")
+]
 Data = Annotated[Path | None, typer.Option("--data", help="Folder with train/, valid/ and test/.")]
 Weights = Annotated[Path, typer.Option("--weights", help="best.pth of a run.")]
 
@@ -147,6 +151,54 @@ def infer(
 
 
 @app.command()
+def export(
+    weights: Weights,
+    output: Annotated[Path, typer.Option("--output", help="Folder to write.")],
+    format: Annotated[str, typer.Option("--format", help="hf: a folder for transformers.")] = "hf",
+) -> None:
+    """Write trained weights for another library, and a certificate of what was compared with it."""
+    from segwright.verbs.export import export as run
+
+    done = run(weights, output, format)
+    console.print(f"written: {done.folder}", soft_wrap=True)
+
+
+@app.command()
+def bench(
+    encoder: Annotated[str, typer.Option("--encoder", help="As in train.")] = "segformer_b0",
+    head: Annotated[str, typer.Option("--head", help="As head.name.")] = "segformer",
+    width: Annotated[int | None, typer.Option("--width", help="As head.width; else the published one.")] = None,
+    classes: Annotated[int, typer.Option("--classes", help="Number of classes.")] = 19,
+    size: Annotated[int, typer.Option("--size", help="Side of the square image in pixels.")] = 512,
+    batch: Annotated[int, typer.Option("--batch", help="Images a step.")] = 1,
+    mode: Annotated[str, typer.Option("--mode", help="infer or train.")] = "infer",
+    against: Annotated[str, typer.Option("--against", help="Peers: transformers,smp.")] = "",
+    amp: Annotated[bool, typer.Option("--amp", help="Mixed precision for all.")] = False,
+    rounds: Annotated[int, typer.Option("--rounds", help="Turns that every model gets.")] = 10,
+    matrix: Annotated[bool, typer.Option("--matrix", help="Several encoders and heads instead of one.")] = False,
+    device: Annotated[str | None, typer.Option("--device", help="cpu, or else the GPU if there is one.")] = None,
+    plain_memory: Annotated[bool, typer.Option("--plain-memory", help="Leave glibc's allocator as it is.")] = False,
+    channels_last: Annotated[bool, typer.Option("--channels-last", help="For the peers' models too.")] = False,
+    memory: Annotated[bool, typer.Option("--memory/--no-memory", help="Measure the peak memory.")] = True,
+    output: Annotated[Path, typer.Option("--output", help="Folder for the tables.")] = Path("benchmarks/results"),
+) -> None:
+    """Measure images per second and memory of an encoder with a head, beside the same model of other libraries."""
+    from segwright.verbs.bench import bench as run
+    from segwright.verbs.bench import bench_matrix
+    from segwright.verbs.bench_report import bench_table
+    from segwright.verbs.peers import Design
+    from segwright.verbs.workload import Load
+
+    load = Load(Design(encoder, head, width, classes), size, batch, mode, amp, device, not plain_memory, channels_last)
+    peers = [name.strip() for name in against.split(",") if name.strip()]
+    if matrix:
+        result = bench_matrix(load, against=peers, rounds=rounds, memory=memory, output=output)
+    else:
+        result = run([load], peers, rounds, memory, output)
+    bench_table(result, console)
+
+
+@app.command()
 def demo(
     output: Annotated[Path, typer.Option("--output", help="Folder for the data and the run.")] = Path("demo"),
     seed: Annotated[int, typer.Option("--seed", help="Other pictures, other weights.")] = 0,
@@ -177,9 +229,6 @@ def main(arguments: list[str] | None = None) -> None:
     except SegwrightError as error:
         errors.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        errors.print("stopped. A run goes on from its last epoch with --resume.", style="yellow")
-        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -56,10 +56,8 @@ class TrainingSet(Dataset[dict[str, Tensor]]):
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
         epoch, index = key
         image, mask = _tensors(self.split, index)
-        if self.size is not None:
-            image, mask = resize(image, mask, self.size)
         rng = np.random.default_rng([self.seed, epoch, index])
-        image, mask = self.augment(image, mask, rng, tuple(mask.shape))  # type: ignore[arg-type]
+        image, mask = self.augment(image, mask, rng, self.size or (mask.shape[0], mask.shape[1]))
         return {"image": image.contiguous(), "mask": mask.contiguous(), "index": torch.tensor(index)}
 
 

@@ -8,7 +8,6 @@ import ctypes
 import logging
 import sys
 from collections.abc import Iterable
-from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,8 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
+
+from segwright.errors import ConfigError
 
 log = logging.getLogger("segwright")
 
@@ -28,7 +29,10 @@ class Engine:
     """Wraps what the loop needs of Accelerate: prepare, autocast, backward, clip."""
 
     def __init__(self, amp: bool = True, device: str | None = None) -> None:
+        """`device`: `cpu`, `cuda`, or None for the GPU if there is one. Raises `ConfigError` for a GPU that is not."""
         on_cpu = device == "cpu" or not torch.cuda.is_available()
+        if device == "cuda" and on_cpu:
+            raise ConfigError("train.device is cuda, but torch sees no GPU. Leave it out, or set train.device=cpu.")
         self.precision = precision(amp, on_cpu)
         if on_cpu:
             keep_memory()
@@ -47,17 +51,27 @@ class Engine:
         """The model as it was built, for its state dict."""
         return self._accelerator.unwrap_model(model)
 
-    def autocast(self) -> AbstractContextManager:
-        """The precision of the forward pass."""
-        return self._accelerator.autocast()
-
     def backward(self, loss: Tensor) -> None:
         """The gradient of a loss, scaled where float16 needs it."""
         self._accelerator.backward(loss)
 
-    def clip(self, parameters: Iterable[Tensor], max_norm: float) -> None:
-        """Scales all gradients so that their common norm is at most `max_norm`."""
-        self._accelerator.clip_grad_norm_(parameters, max_norm)
+    def clip(self, parameters: Iterable[Tensor], max_norm: float) -> float:
+        """Scales all gradients so that their common norm is at most `max_norm`. Gives the norm that they had."""
+        return float(self._accelerator.clip_grad_norm_(parameters, max_norm))
+
+    @property
+    def overflows(self) -> bool:
+        """Whether a gradient that is not finite is the scaler's business (float16), who then skips the step itself."""
+        return self._accelerator.scaler is not None
+
+    def state_dict(self) -> dict[str, Any]:
+        """The gradient scaler's state; empty without one."""
+        return self._accelerator.scaler.state_dict() if self._accelerator.scaler is not None else {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Puts the gradient scaler back."""
+        if self._accelerator.scaler is not None and state:
+            self._accelerator.scaler.load_state_dict(state)
 
 
 def precision(amp: bool, on_cpu: bool) -> str:
@@ -89,9 +103,10 @@ def keep_memory() -> bool:
     if not sys.platform.startswith("linux"):
         return False
     try:
-        libc = ctypes.CDLL("libc.so.6")
-        wishes = ((M_MMAP_THRESHOLD, 1 << 30), (M_TRIM_THRESHOLD, (1 << 31) - 1), (M_TOP_PAD, 256 << 20))
-        done = [libc.mallopt(key, value) == 1 for key, value in wishes]
-        return all(done)
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
     except (OSError, AttributeError):
         return False
+    # Older glibc refuses more than 32 MiB; where it refuses even that, the rest would do harm.
+    if not any(mallopt(M_MMAP_THRESHOLD, size) == 1 for size in (1 << 30, 32 << 20)):
+        return False
+    return mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1) == 1 and mallopt(M_TOP_PAD, 256 << 20) == 1

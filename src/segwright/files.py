@@ -37,7 +37,9 @@ def write_atomic(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Makes the rename itself survive a power cut."""
+    """Makes the rename itself survive a power cut; Windows has no handle for a folder."""
+    if os.name == "nt":
+        return
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -19,11 +19,10 @@ class Counts:
     """True positives, false positives and false negatives per image and class, in pixels."""
 
     num_classes: int
-    names: list[str] = field(default_factory=list)
     rows: list[np.ndarray] = field(default_factory=list)
     """A (K, 3) int64 array an image."""
 
-    def add(self, name: str, prediction: np.ndarray, truth: np.ndarray) -> None:
+    def add(self, prediction: np.ndarray, truth: np.ndarray) -> None:
         """One image: class ids (H, W), of 0 and 1 where binary."""
         valid = truth != IGNORE
         ids = max(self.num_classes, 2)
@@ -31,16 +30,11 @@ class Counts:
         confusion = np.bincount(pairs, minlength=ids * ids).reshape(ids, ids)
         hits = np.diag(confusion)
         row = np.stack([hits, confusion.sum(0) - hits, confusion.sum(1) - hits], axis=1)
-        self.names.append(name)
         self.rows.append(row[1:] if self.num_classes == 1 else row)
 
     def total(self) -> np.ndarray:
         """(K, 3) sums over the images."""
         return np.sum(self.rows, axis=0) if self.rows else np.zeros((self.num_classes, 3), np.int64)
-
-    def image_iou(self) -> list[tuple[str, float]]:
-        """Each image's own mean IoU over the classes that occur; 1 where truth and prediction are both empty."""
-        return [(name, scores(row)["iou"]) for name, row in zip(self.names, self.rows, strict=True)]
 
 
 def scores(counts: np.ndarray) -> dict[str, float]:

@@ -5,19 +5,22 @@ Shapes: B batch, K classes, H x W the input.
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segwright.encoders import Encoder, create_encoder
-from segwright.errors import ConfigError
+from segwright.config import merge
+from segwright.encoders import Encoder, create_encoder, resolve_name
+from segwright.errors import ConfigError, nearest
 from segwright.heads import HEADS
 from segwright.heads.detail import DetailPath
 from segwright.heads.lite import LiteHead
+from segwright.pretrained import WIDTHS, choose_weights, read_folder, write_folder
 
 log = logging.getLogger("segwright")
 
@@ -26,14 +29,21 @@ RARE = 0.02
 
 MODELS: dict[str, dict[str, Any]] = {
     "segformer_lite": {"head": {"name": "lite"}},
+    **{
+        f"segformer_{encoder[-2:]}": {
+            "encoder": {"name": f"segformer_{encoder[-2:]}"},
+            "head": {"name": "segformer", "width": width},
+        }
+        for encoder, width in WIDTHS.items()
+    },
 }
-"""Whole models by name: what they fix of the other sections."""
+"""Whole models by name: what they say in the other sections. Names are fixed, other values can be changed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
     name: str | None = None
-    """A whole model (segformer_lite), or none: then encoder.name and head.name make it."""
+    """A whole model (segformer_lite, segformer_b0 ... b5), or none: then encoder.name and head.name make it."""
     detail: int = 0
     """Channels of a shallow path at full resolution that refines the head's map for thin structures; 0: none."""
 
@@ -47,7 +57,10 @@ class EncoderConfig:
     name: str = "segformer_b0"
     """Any timm model with features, or an alias (segformer_b0, mobilenet_v3_small)."""
     pretrained: Any = True
-    """1 or true: timm's default weights; 0 or false: random; else one of timm's tags, or a file."""
+    """1, true or imagenet: timm's default weights; 0, false or none: random; ade20k: encoder and head of a whole
+    SegFormer; else one of timm's tags, a file, or a folder in Hugging Face's layout, also of whole SegFormers."""
+    pyramid: bool | None = None
+    """Of a plain ViT: maps of strides 4 to 32 (default); false: at its patch's stride alone. Others have no choice."""
     drop_path: float | None = None
     """Highest rate of stochastic depth; none: the encoder's own default."""
 
@@ -58,6 +71,8 @@ class Segmenter(nn.Module):
     encoder: Encoder
     head: Any
     """Maps -> logits; has `features`, `width` and `classifier` (heads/lite.py is the pattern)."""
+    classes: tuple[str, ...] = ()
+    """The classes' names, where they are known."""
 
     def __init__(self, encoder: Encoder, head: nn.Module, detail: DetailPath | None = None) -> None:
         super().__init__()
@@ -70,6 +85,31 @@ class Segmenter(nn.Module):
         logits = self.head(maps) if self.detail is None else self.detail(image, self.head.features(maps))
         logits = F.interpolate(logits, size=image.shape[-2:], mode="bilinear", align_corners=False)
         return logits
+
+    @staticmethod
+    def from_pretrained(source: str | Path) -> "Segmenter":
+        """A whole SegFormer, in evaluation mode, from a folder in Hugging Face's layout or an id of its hub.
+
+        Raises:
+            WeightsError: neither; the hub cannot be reached; another kind of model; weights that do not fit.
+        """
+        encoder, head, classes = read_folder(source)
+        model = Segmenter(encoder, head)
+        model.classes = classes
+        return model.eval()
+
+    def save_pretrained(self, folder: str | Path, size: tuple[int, int] = (512, 512)) -> Path:
+        """Writes a whole SegFormer in Hugging Face's layout; `size` is what images are resized to, (height, width).
+
+        Raises:
+            ConfigError: it is no Mix Transformer with SegFormer's head, or has a detail path.
+        """
+        if self.detail is not None:
+            raise ConfigError(
+                "the model has a detail path, for which Hugging Face's layout has no place. Train with model.detail=0."
+            )
+        classes = self.classes or tuple(f"class_{index}" for index in range(self.head.classifier.out_channels))
+        return write_folder(folder, self.encoder, self.head, classes, size)
 
 
 class SegFormerLite(Segmenter):
@@ -98,7 +138,7 @@ class SegFormerLite(Segmenter):
         encoder = create_encoder(encoder_name, pretrained, in_channels=in_ch)
         super().__init__(encoder, LiteHead(encoder.channels, num_classes, base))
         if num_classes == 1:
-            expect_rare(self)
+            expect_rare(self.head.classifier)
         print(f"SegFormerLite({encoder_name}): {count_parameters(self):,} parameters")
 
 
@@ -107,29 +147,33 @@ def build_model(
 ) -> Segmenter:
     """The model of three config sections; `pretrained=False` where a checkpoint follows, whatever the section says."""
     wanted = encoder.pretrained if pretrained else False
-    body = create_encoder(encoder.name, wanted, drop_path_rate=encoder.drop_path)
+    whole, wanted = choose_weights(encoder.name, head.name, getattr(head.config, "width", None), wanted)
+    body = create_encoder(encoder.name, wanted, drop_path_rate=encoder.drop_path, pyramid=encoder.pyramid)
     top = HEADS.build(head.name, head.config, body.channels, num_classes)
     detail = DetailPath(top.width, num_classes, model.detail) if model.detail else None
+    if num_classes == 1:
+        expect_rare((detail or top).classifier)
+    if whole is not None:
+        whole.fill(body, top)
     if detail is not None:
         del top.classifier  # the path has its own, at full resolution
-    segmenter = Segmenter(body, top, detail)
-    if num_classes == 1:
-        expect_rare(segmenter)
-    return segmenter
+    return Segmenter(body, top, detail)
 
 
-def expect_rare(model: Segmenter) -> None:
-    """Sets the last bias so that a fresh binary model expects `RARE` positives, as Lin et al. 2017
+def expect_rare(classifier: nn.Conv2d) -> None:
+    """Sets the bias so that a fresh binary model expects `RARE` positives, as Lin et al. 2017
     (https://arxiv.org/abs/1708.02002, section 4.1) do. From 0 it first has to learn that most pixels are background."""
-    last: nn.Conv2d = (model.head if model.detail is None else model.detail).classifier
-    assert last.bias is not None
-    nn.init.constant_(last.bias, math.log(RARE / (1 - RARE)))
+    assert classifier.bias is not None
+    nn.init.constant_(classifier.bias, math.log(RARE / (1 - RARE)))
 
 
 def is_encoder(name: str) -> bool:
-    """Whether a parameter of a `Segmenter`, wrapped (DDP, torch.compile) or not, belongs to its encoder."""
+    """Whether a parameter of a `Segmenter`, wrapped (DDP, torch.compile) or not, belongs to its encoder.
+
+    A plain ViT's pyramid does not: it is never pretrained, so it learns and thaws with the head.
+    """
     own = [part for part in name.split(".") if part not in {"module", "_orig_mod"}]
-    return own[0] == "encoder"
+    return own[0] == "encoder" and own[1:3] != ["net", "pyramid"]
 
 
 def count_parameters(module: nn.Module, trainable_only: bool = False) -> int:
@@ -148,13 +192,38 @@ def run_name(model: Config, encoder: EncoderConfig, head_name: str) -> str:
     return model.name or f"{encoder.name}_{head_name}"
 
 
-def preset(values: dict[str, Any], known: Sequence[str] = tuple(MODELS)) -> dict[str, Any]:
-    """The sections that `model.name` fixes. Raises `ConfigError` for another head than the whole model has."""
-    name = (values.get("model") or {}).get("name")
-    fixed = MODELS.get(name, {}) if name else {}
-    head, given = fixed.get("head", {}).get("name"), (values.get("head") or {}).get("name")
-    if head and given and head != given:
-        raise ConfigError(
-            f"model.name is {name}, whose head is {head}, but head.name is {given}. Leave out one of them."
-        )
-    return fixed
+def preset(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The sections with what `model.name` says in them: names that are fixed, and defaults such as a head's width.
+
+    Raises:
+        ConfigError: no such whole model, or another encoder or head than it has.
+    """
+    values = {section: given for section, given in values.items() if given is not None}
+    name = _given(values, "model")
+    if not name:
+        return values
+    if name not in MODELS:
+        raise ConfigError(f"no whole model is called '{name}'.{nearest(str(name), MODELS)}")
+    own = MODELS[name]
+    for section, keys in own.items():
+        given = _given(values, section)
+        if given and _canonical(section, given) != _canonical(section, keys["name"]):
+            raise ConfigError(
+                f"model.name is {name}, whose {section} is {keys['name']}, but {section}.name is {given}. "
+                "Leave out one of them."
+            )
+    fixed = {section: {"name": keys["name"]} for section, keys in own.items()}
+    return merge(merge(own, values), {key: value for key, value in fixed.items() if _is_section(values, key)})
+
+
+def _is_section(values: Mapping[str, Any], section: str) -> bool:
+    return isinstance(values.get(section, {}), Mapping)
+
+
+def _given(values: Mapping[str, Any], section: str) -> Any:
+    """The name that a section gives, if it gives one."""
+    return values.get(section, {}).get("name") if _is_section(values, section) else None
+
+
+def _canonical(section: str, name: str) -> str:
+    return resolve_name(name) if section == "encoder" else name

@@ -79,7 +79,10 @@ def resize_mask(mask: Tensor, size: Size) -> Tensor:
 
 
 class Augment:
-    """(image, mask, generator) -> (image, mask) at `size`: a random window, flips, turns, colour."""
+    """(image, mask, generator, size) -> (image, mask): a random window, flips, turns, colour.
+
+    `size` is what the network sees of a whole image; the result has it, or the configured crop.
+    """
 
     def __init__(self, config: Config, fill: Sequence[float] = (0.485, 0.456, 0.406)) -> None:
         self.config = config
@@ -89,7 +92,7 @@ class Augment:
         c = self.config
         turns = int(rng.integers(0, 4)) if c.rot90 else 0
         out = (c.crop, c.crop) if c.crop else size
-        image, mask = self._window(image, mask, rng, out if turns % 2 == 0 else (out[1], out[0]))
+        image, mask = self._window(image, mask, rng, size, out if turns % 2 == 0 else (out[1], out[0]))
         if rng.random() < c.hflip:
             image, mask = TF.horizontal_flip(image), TF.horizontal_flip(mask)
         if rng.random() < c.vflip:
@@ -98,14 +101,19 @@ class Augment:
             image, mask = torch.rot90(image, turns, (-2, -1)), torch.rot90(mask, turns, (-2, -1))
         return self._colour(image, rng), mask
 
-    def _window(self, image: Tensor, mask: Tensor, rng: np.random.Generator, out: Size) -> tuple[Tensor, Tensor]:
-        """A window of out / scale pixels, enlarged to `out`; what lies outside the image is filled and ignored."""
-        low, high = self.config.scale
-        scale = float(rng.uniform(low, high))
-        have = mask.shape
-        window = (max(1, round(out[0] / scale)), max(1, round(out[1] / scale)))
-        if window == have and window == out:
-            return image, mask
+    def _window(
+        self, image: Tensor, mask: Tensor, rng: np.random.Generator, size: Size, out: Size
+    ) -> tuple[Tensor, Tensor]:
+        """A window of the original that becomes `out`, resampled once: as if the image were brought to `size`, enlarged
+        by a random scale and cropped. What lies outside the image is filled and ignored."""
+        have = (mask.shape[0], mask.shape[1])
+        scale = float(rng.uniform(*self.config.scale))
+        window = (
+            max(1, round(out[0] * have[0] / (size[0] * scale))),
+            max(1, round(out[1] * have[1] / (size[1] * scale))),
+        )
+        if window == have:
+            return resize(image, mask, out)
         top, left = self._corner(mask, rng, window)
         box = _intersection((top, left), window, have)
         zoom = (out[0] / window[0], out[1] / window[1])

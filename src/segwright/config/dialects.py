@@ -31,12 +31,13 @@ CRACK: dict[str, str] = {
 """The flat capital keys of the crack system."""
 
 
-def translate(values: Mapping[str, Any], where: str) -> dict[str, Any]:
+def translate(values: Mapping[Any, Any], where: str) -> dict[str, Any]:
     """Our own keys for every key that a dialect knows; other keys stay as they are.
 
     Raises:
         ConfigError: a key in capitals that the crack dialect does not know, with the nearest one.
     """
+    values = {str(key): value for key, value in values.items()}
     out: dict[str, Any] = {}
     unknown = [key for key in values if key.isupper() and key not in CRACK]
     if unknown:
@@ -47,5 +48,11 @@ def translate(values: Mapping[str, Any], where: str) -> dict[str, Any]:
     for key, value in values.items():
         if key in CRACK:
             section, name = CRACK[key].split(".")
-            out[section] = {**(out.get(section) or {}), name: value}
+            there = out.get(section) or {}
+            if not isinstance(there, Mapping):
+                raise ConfigError(
+                    f"{where}: {section} is {there!r} and {key} belongs into that section, so it must be a mapping "
+                    f"of keys to values. Write {section}: {{...}}."
+                )
+            out[section] = {**there, name: value}
     return out

@@ -27,7 +27,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"{path} cannot be read as YAML: {error}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path} holds a {type(values).__name__}; a configuration is a mapping of keys to values.")
-    return translate({str(key): value for key, value in values.items()}, where=str(path))
+    return translate(values, where=str(path))
 
 
 def as_mapping(config: str | Path | Mapping[str, Any] | None) -> dict[str, Any]:

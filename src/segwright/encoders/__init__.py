@@ -1,4 +1,4 @@
-"""Encoders: every hierarchical model of timm, and the Mix Transformer, which importing this registers there."""
+"""Encoders: every hierarchical model and plain ViT of timm; importing this registers the Mix Transformer there."""
 
 try:
     import timm  # noqa: F401
@@ -12,5 +12,6 @@ except ModuleNotFoundError as error:
 from segwright.encoders import mit_variants as mit_variants
 from segwright.encoders.adapter import Encoder, create_encoder
 from segwright.encoders.names import resolve_name
+from segwright.encoders.vit import feature_blocks, get_vit_features
 
-__all__ = ["Encoder", "create_encoder", "resolve_name"]
+__all__ = ["Encoder", "create_encoder", "feature_blocks", "get_vit_features", "resolve_name"]

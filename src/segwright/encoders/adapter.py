@@ -1,4 +1,4 @@
-"""Any hierarchical model of timm as an encoder: an image in, maps of falling size out.
+"""Any hierarchical model or plain ViT of timm as an encoder: an image in, maps of falling size out.
 
 What an encoder is like (channels, strides, mean, licence) is asked of timm; there is no table of ours.
 
@@ -6,6 +6,9 @@ Shapes: B batch, C_i channels of level i, h_i x w_i its size, finest level first
 """
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from segwright.encoders.families import Family, find_family, refuse_published
 from segwright.encoders.names import resolve_name, split_tag
-from segwright.encoders.sources import Source, find_source, out_of_reach
+from segwright.encoders.sources import Source, asks_published, find_source, out_of_reach
+from segwright.encoders.vit import is_plain, plain_vit
 from segwright.errors import ConfigError, SegwrightError, WeightsError
 
 NETWORK = frozenset({"huggingface_hub", "httpx", "httpcore", "requests", "urllib3"})
@@ -25,15 +30,16 @@ NETWORK = frozenset({"huggingface_hub", "httpx", "httpcore", "requests", "urllib
 class Encoder(nn.Module):
     """image (B, in_channels, H, W) -> [(B, C_i, h_i, w_i)], finest first.
 
-    `net` is what `timm.create_model(..., features_only=True)` gives; levels finer than `min_stride` are left out.
+    `net` is what `timm.create_model(..., features_only=True)` gives, or a `vit.PlainVit`; levels finer than
+    `min_stride` are left out.
 
     Raises:
-        ConfigError: all maps of the net are of one size, or none is as coarse as `min_stride`.
+        ConfigError: no map of the net is as coarse as `min_stride`.
     """
 
     net: Any
     name: str
-    """timm's name."""
+    """timm's name, or that of a family of files (`retfound`, `visionfm`)."""
     channels: tuple[int, ...]
     strides: tuple[int, ...]
     """Pixels of the image per pixel of the map. Sizes are rounded as the model does it, up or down: resize by size."""
@@ -52,11 +58,6 @@ class Encoder(nn.Module):
         super().__init__()
         source = source or Source()
         channels, strides = net.feature_info.channels(), net.feature_info.reduction()
-        if len(strides) > 1 and len(set(strides)) == 1:
-            raise ConfigError(
-                f"the encoder '{name}' gives {len(strides)} maps that all have stride {strides[0]}; a head needs maps "
-                "of several sizes. Choose a hierarchical encoder, e.g. mit_b0, convnext_tiny or mobilenetv3_large_100."
-            )
         self._levels = [level for level, stride in enumerate(strides) if stride >= min_stride]
         if not self._levels:
             raise ConfigError(
@@ -105,40 +106,83 @@ def create_encoder(
     min_stride: int = 4,
     checkpointing: bool = False,
     drop_path_rate: float | None = None,
+    pyramid: bool | None = None,
 ) -> Encoder:
-    """An encoder by its timm name or an alias of it (`segformer_b0` is `mit_b0`).
+    """An encoder by its timm name, an alias of it (`segformer_b0` is `mit_b0`), or that of a family of files.
 
     `pretrained`: False or 0: random weights; True or 1: timm's default ones (or those of the tag in the name); a tag;
     or the path of a file. Published weights that cannot be reached are a warning, and the encoder starts from random
     ones. `min_stride` leaves finer levels out. `checkpointing` saves memory by computing twice. `drop_path_rate`: None:
-    the model's own.
+    the model's own. `pyramid` is for plain ViTs: True or None: maps of strides 4 to 32; False: four maps at the patch's
+    stride.
 
     Raises:
         ConfigError: no such encoder, one that timm cannot turn into an encoder, or one whose maps are all of one size.
-        WeightsError: a file that is missing, cannot be read, or does not fit.
+        WeightsError: a file that is missing, cannot be read, or does not fit; weights that cannot be fetched at all.
     """
-    model, tag = split_tag(resolve_name(name))
+    resolved = resolve_name(name)
+    found = find_family(resolved)
+    model, tag = (found[1], None) if found else split_tag(resolved)
+    if found and asks_published(model, pretrained):
+        refuse_published(resolved, found[0], pretrained)
     source = find_source(model, tag, pretrained)
     options = {"in_chans": in_channels, "drop_path_rate": drop_path_rate}
+    make: Make = partial(_hierarchical, pyramid=pyramid)
+    if is_plain(model):
+        make, source = _as_plain(source, pyramid, min_stride, found[0] if found else None)
     try:
-        net = _build(model, source, options)
+        net = _build(model, source, options, make)
     except Exception as error:
         if not _is_network(error) or source.is_file:
             raise
         source = out_of_reach(model, source.origin, _reason(error), tag)
-        net = _build(model, source, options)
-    encoder = Encoder(net, model, in_channels, min_stride, source)
+        net = _build(model, source, options, make)
+    encoder = Encoder(net, resolved if found else model, in_channels, min_stride, source)
     if checkpointing:
         _checkpoint(net, model)
     return encoder
 
 
-def _build(model: str, source: Source, options: dict[str, Any]) -> Any:
+Make = Callable[..., Any]
+"""timm's name and options -> a net."""
+
+
+def _hierarchical(model: str, *, pyramid: bool | None, **options: Any) -> Any:
+    """timm's own net. `ConfigError`: it is flat, but not of the kind that `vit` takes, or needs no pyramid."""
+    if pyramid is not None:
+        raise ConfigError(
+            f"encoder.pyramid is {pyramid}, but '{model}' gives maps of several sizes by itself; a pyramid is for "
+            "plain ViTs. Leave it out."
+        )
+    net: Any = timm.create_model(model, features_only=True, **options)
+    strides = net.feature_info.reduction()
+    if len(strides) > 1 and len(set(strides)) == 1:
+        raise ConfigError(
+            f"the encoder '{model}' gives {len(strides)} maps that all have stride {strides[0]}; a head needs maps of "
+            "several sizes. Choose a hierarchical encoder, e.g. mit_b0, convnext_tiny or mobilenetv3_large_100, or a "
+            "plain ViT that is made into one, e.g. vit_small_patch14_dinov2."
+        )
+    return net
+
+
+def _as_plain(source: Source, pyramid: bool | None, min_stride: int, family: Family | None) -> tuple[Make, Source]:
+    """How a plain ViT is made, and its source: it reads a file itself, since timm would not be strict about it."""
+    options: dict[str, Any] = {"cfg": {}}
+    if family is not None:
+        options = {"cfg": {"mean": family.mean, "std": family.std}, "img_size": family.image_px}
+    if source.is_file:
+        options["file"] = source.origin
+        arguments = {"pretrained_cfg": source.arguments["pretrained_cfg"]}
+        source = replace(source, arguments=arguments, licence=family.licence if family else None)
+    return partial(plain_vit, pyramid=pyramid is not False, min_stride=min_stride, **options), source
+
+
+def _build(model: str, source: Source, options: dict[str, Any], make: Make) -> Any:
     """The net with its weights. `ConfigError`: timm cannot make it; `WeightsError`: the weights do not fit."""
     loaded = _Loaded()
     try:
         with loaded:
-            net = timm.create_model(model, features_only=True, **options, **source.arguments)
+            net = make(model, **options, **source.arguments)
     except (SegwrightError, OSError):
         raise
     except (RuntimeError, TypeError, AttributeError, AssertionError, KeyError) as error:
@@ -146,7 +190,7 @@ def _build(model: str, source: Source, options: dict[str, Any]) -> Any:
             raise
         reason = _reason(error)
         if source.arguments.get("pretrained"):
-            _build(model, Source(), options)  # raises if the model is at fault, not the weights
+            _build(model, Source(), options, make)  # raises if the model is at fault, not the weights
             raise WeightsError(
                 f"The weights '{source.origin}' do not fit the encoder '{model}': {reason}. "
                 "Choose the encoder that they were made with."
@@ -155,7 +199,7 @@ def _build(model: str, source: Source, options: dict[str, Any]) -> Any:
             f"timm cannot turn '{model}' into an encoder with {options}: {reason}. "
             "Choose another model, or leave these options at their defaults."
         ) from error
-    if source.is_file and (missing := loaded.missing(net)):
+    if "pretrained_cfg_overlay" in source.arguments and source.is_file and (missing := loaded.missing(net)):
         raise WeightsError(
             f"The weights '{source.origin}' do not fit the encoder '{model}': {len(missing)} of its tensors are not in "
             f"the file: {', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}. "

@@ -1,9 +1,10 @@
-"""What an encoder may be called: timm's names, and the aliases that people use for some of them."""
+"""What an encoder may be called: timm's names, aliases that people use for some of them, and families of files."""
 
 import re
 
 import timm
 
+from segwright.encoders.families import FAMILIES, find_family
 from segwright.errors import ConfigError, nearest
 
 ALIASES = {
@@ -31,14 +32,23 @@ def tags_of(model: str) -> list[str]:
 def resolve_name(name: str) -> str:
     """timm's name of an encoder, aliases resolved: `segformer_b0`, `mit-b0` -> `mit_b0`. A tag stays: `mit_b0.in1k`.
 
+    A family of files (`retfound`, `visionfm_oct`) keeps its own name.
+
     Raises:
         ConfigError: timm knows no model of that name, or no weights of that tag; offers the nearest.
     """
     model, tag = split_tag(name.strip())
     plain = re.sub(r"^(mit|segformer)-(?=b\d$)", r"\1_", model)
     plain = ALIASES.get(plain, plain)
+    if find_family(plain):
+        if tag is not None:
+            raise ConfigError(
+                f"'{plain}' has no tags, so '{tag}' means nothing. Give the path of a file as `pretrained`."
+            )
+        return plain
     if not timm.is_model(plain):
-        raise ConfigError(f"no encoder is called '{model}'.{nearest(model, [*timm.list_models(), *ALIASES])}")
+        known = [*timm.list_models(), *ALIASES, *FAMILIES]
+        raise ConfigError(f"no encoder is called '{model}'.{nearest(model, known)}")
     if tag is None:
         return plain
     if tag not in tags_of(plain):

@@ -72,6 +72,12 @@ def find_source(name: str, tag: str | None, pretrained: bool | int | str | Path 
     return Source(str(path), None, arguments, is_file=True)
 
 
+def asks_published(name: str, pretrained: bool | int | str | Path | None) -> bool:
+    """Whether `pretrained` means weights that timm knows for its model `name`: True, 1, or a tag."""
+    wanted = WORDS.get(str(pretrained).lower(), pretrained)
+    return wanted is True or wanted in tags_of(name)
+
+
 def _file(path: Path) -> dict[str, Any]:
     """What timm is to replace in its own description of the weights."""
     return {"file": str(path), "hf_hub_filename": None, "custom_load": False}

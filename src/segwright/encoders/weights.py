@@ -3,6 +3,7 @@
 Nothing in a file can run: pickles are read with `weights_only=True`, safetensors hold no code.
 """
 
+import argparse
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +20,8 @@ from segwright.errors import WeightsError
 HEADS = ("head.", "decode_head.", "auxiliary_head.", "classifier.", "decoder.", "segmentation_head.")
 """What stands beside the encoder in the checkpoints of whole models."""
 FIRST_CONV = "patch_embed1.proj.weight"
-WRAPPERS = ("state_dict", "model")
+WRAPPERS = ("state_dict", "model", "teacher", "visionfm_state_dict")
+"""Keys below which checkpoints keep their tensors; the last two: RETFound's and VisionFM's."""
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
@@ -28,7 +30,8 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise WeightsError(f"There is no weight file '{path}'. Check the path.")
     try:
-        found = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        with torch.serialization.safe_globals([argparse.Namespace]):  # RETFound's options: plain values
+            found = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(
             f"'{path}' is no plain checkpoint: it is damaged, or holds Python objects, which could run code while they "
@@ -72,7 +75,7 @@ def to_mit(state_dict: Mapping[str, Any], model: nn.Module) -> dict[str, Tensor]
     found = find_layout(tensors)
     if found is None:
         raise WeightsError(
-            f"The checkpoint is of no layout that is known for a Mix Transformer: it has keys like {_some(tensors)}. "
+            f"The checkpoint is of no layout that is known for a Mix Transformer: it has keys like {some_of(tensors)}. "
             f"Known are: {'; '.join(layout.title for layout in LAYOUTS)}. Convert it to one of them."
         )
     layout, prefix = found
@@ -85,7 +88,7 @@ def to_mit(state_dict: Mapping[str, Any], model: nn.Module) -> dict[str, Tensor]
     if missing or unexpected or wrong:
         shapes = [f"{k} {tuple(fitted[k].shape)} instead of {tuple(wanted[k].shape)}" for k in wrong]
         raise WeightsError(
-            _misfit(_name(model), layout, {"missing": missing, "unexpected": unexpected, "shape": shapes})
+            misfit(_name(model), layout.title, {"missing": missing, "unexpected": unexpected, "shape": shapes})
         )
     return fitted | own_head
 
@@ -125,17 +128,18 @@ def _name(model: nn.Module) -> str:
     return getattr(model, "pretrained_cfg", {}).get("architecture") or type(model).__name__
 
 
-def _some(keys: Any, count: int = 5) -> str:
+def some_of(keys: Any, count: int = 5) -> str:
     """The first few."""
     listed = list(keys)
     more = f", ... ({len(listed)} in all)" if len(listed) > count else ""
     return ", ".join(listed[:count]) + more
 
 
-def _misfit(name: str, layout: Layout, problems: Mapping[str, list[str]]) -> str:
+def misfit(name: str, layout: str, problems: Mapping[str, list[str]]) -> str:
+    """The message for a checkpoint of that layout whose keys are not those of the model `name`."""
     titles = {"missing": "missing", "unexpected": "not known", "shape": "of another shape"}
-    lines = [f"{len(keys)} {titles[kind]}: {_some(keys)}" for kind, keys in problems.items() if keys]
+    lines = [f"{len(keys)} {titles[kind]}: {some_of(keys)}" for kind, keys in problems.items() if keys]
     return (
-        f"The checkpoint (layout: {layout.title}) does not fit {name}; keys {'; '.join(lines)}. "
+        f"The checkpoint (layout: {layout}) does not fit {name}; keys {'; '.join(lines)}. "
         "Choose the encoder that it was made with, or get the file again."
     )

@@ -25,12 +25,12 @@ class Config:
     """s: added to both sides of Dice's fraction, in pixels; keeps an empty batch finite."""
 
     def __post_init__(self) -> None:
-        if min(self.bce_weight, self.dice_weight) < 0 or self.bce_weight + self.dice_weight == 0:
+        if not (min(self.bce_weight, self.dice_weight) >= 0 and 0 < self.bce_weight + self.dice_weight < float("inf")):
             raise ConfigError(
                 f"loss.bce_weight is {self.bce_weight} and loss.dice_weight {self.dice_weight}; "
                 "neither may be negative and one must be positive, or nothing is learnt."
             )
-        if self.smooth <= 0:
+        if not 0 < self.smooth < float("inf"):
             raise ConfigError(f"loss.smooth is {self.smooth}; 0 makes an empty mask divide by zero. Use 1.")
 
 

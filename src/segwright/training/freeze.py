@@ -2,17 +2,16 @@
 
 import logging
 
-from torch import nn
-
-from segwright.model import Segmenter, count_parameters
+from segwright.model import Segmenter, count_parameters, is_encoder
 
 log = logging.getLogger("segwright")
 
 
 def set_frozen(model: Segmenter, frozen: bool) -> None:
     """Switches the gradient of every encoder parameter off or on."""
-    for parameter in model.encoder.parameters():
-        parameter.requires_grad_(not frozen)
+    for name, parameter in model.named_parameters():
+        if is_encoder(name):
+            parameter.requires_grad_(not frozen)
 
 
 def train_mode(model: Segmenter, frozen: bool) -> None:
@@ -25,7 +24,7 @@ def train_mode(model: Segmenter, frozen: bool) -> None:
 def begin_epoch(model: Segmenter, epoch: int, freeze_epochs: int) -> bool:
     """Puts the encoder into the state of this epoch (from 0); True where it is frozen. Logs every change."""
     frozen = epoch < freeze_epochs
-    changed = frozen != is_frozen(model.encoder)
+    changed = frozen != is_frozen(model)
     set_frozen(model, frozen)
     train_mode(model, frozen)
     if changed or (epoch == 0 and frozen):
@@ -34,6 +33,6 @@ def begin_epoch(model: Segmenter, epoch: int, freeze_epochs: int) -> bool:
     return frozen
 
 
-def is_frozen(encoder: nn.Module) -> bool:
-    """Whether none of its parameters has a gradient."""
-    return not any(parameter.requires_grad for parameter in encoder.parameters())
+def is_frozen(model: Segmenter) -> bool:
+    """Whether none of the encoder's parameters has a gradient."""
+    return not any(parameter.requires_grad for name, parameter in model.named_parameters() if is_encoder(name))

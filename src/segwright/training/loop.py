@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -40,6 +41,8 @@ class Config:
     """Images a step."""
     freeze_epochs: int = 0
     """First epochs in which the encoder stays as it is."""
+    freeze_encoder: bool = False
+    """The encoder stays as it is for the whole run."""
     amp: bool = True
     """Mixed precision where the device gains by it."""
     grad_clip: float = 1.0
@@ -51,7 +54,7 @@ class Config:
     seed: int = 0
     """Decides initial weights, order and augmentation."""
     device: str | None = None
-    """`cpu` to leave a GPU alone; none: the GPU where there is one."""
+    """`cpu` to leave a GPU alone, `cuda` to insist on one; none: the GPU where there is one."""
 
     def __post_init__(self) -> None:
         problems = []
@@ -70,10 +73,17 @@ class Config:
                 f"train.freeze_epochs is {self.freeze_epochs}, but the run has {self.epochs} epochs, so the encoder "
                 "would never train. Lower it, or raise train.epochs."
             )
-        if self.grad_clip < 0:
+        if self.device not in (None, "cpu", "cuda"):
+            problems.append(f"train.device is '{self.device}'; give cpu, cuda, or nothing.")
+        if not 0 <= self.grad_clip < math.inf:
             problems.append(f"train.grad_clip is {self.grad_clip}; give 0 for none, or a positive norm.")
         if problems:
             raise ConfigError("\n  - ".join(problems))
+
+    @property
+    def frozen_epochs(self) -> int:
+        """Epochs in which the encoder is frozen."""
+        return self.epochs if self.freeze_encoder else self.freeze_epochs
 
 
 @dataclass
@@ -119,7 +129,7 @@ def fit(t: Training) -> State:
     for epoch in range(t.state.epoch, t.config.epochs):
         if stop_early(t):
             break
-        frozen = begin_epoch(t.bare, epoch, t.config.freeze_epochs)
+        frozen = begin_epoch(t.bare, epoch, t.config.frozen_epochs)
         row = train_epoch(t, epoch)
         row |= {f"valid_{name}": value for name, value in t.validate().items()}
         if not t.schedule.per_step:
@@ -142,7 +152,7 @@ def stop_early(t: Training) -> bool:
 
 def train_epoch(t: Training, epoch: int) -> dict[str, Any]:
     """One pass over the training images; the row of the log that it makes."""
-    torch.manual_seed(t.config.seed * 1_000_003 + epoch)
+    torch.manual_seed(int(np.random.SeedSequence([t.config.seed, epoch]).generate_state(1)[0]))
     t.sampler.epoch = epoch
     start, images, skipped, losses = time.perf_counter(), 0, 0, []
     rates = rates_now(t.optimizer)
@@ -154,6 +164,11 @@ def train_epoch(t: Training, epoch: int) -> dict[str, Any]:
             images += len(batch["index"])
             speed = images / (time.perf_counter() - start)
             progress.advance(1, f"loss {losses[-1] if losses else math.nan:.4f}  {speed:.1f} images/s")
+    if skipped == len(t.sampler):
+        raise TrainingError(
+            f"no step of epoch {epoch + 1} had a finite loss and gradient, so nothing is learnt any more; the "
+            "checkpoints hold the last good epoch. Lower optim.lr, or set train.amp=false."
+        )
     seconds = time.perf_counter() - start
     return {
         "epoch": epoch + 1,
@@ -168,15 +183,19 @@ def train_epoch(t: Training, epoch: int) -> dict[str, Any]:
 def train_step(t: Training, batch: dict[str, Tensor]) -> float | None:
     """Forward, backward, step. The loss, or None where it was not finite and the step was skipped."""
     image, mask = to_device(batch, t.engine, t.bare)
+    statistics = [buffer.clone() for buffer in t.bare.buffers()] if t.config.on_nan == "skip" else []
     loss = t.loss(t.model(image), mask)
     value = float(loss.detach())
-    if not math.isfinite(value):
-        not_finite(t, batch, value)
-        return None
     t.optimizer.zero_grad(set_to_none=True)
-    t.engine.backward(loss)
-    if t.config.grad_clip:
-        t.engine.clip(t.bare.parameters(), t.config.grad_clip)
+    norm = 0.0
+    if math.isfinite(value):
+        t.engine.backward(loss)
+        norm = t.engine.clip(t.bare.parameters(), t.config.grad_clip or math.inf)
+    if not math.isfinite(value) or not (math.isfinite(norm) or t.engine.overflows):
+        not_finite(t, batch, value, norm)
+        for buffer, before in zip(t.bare.buffers(), statistics, strict=True):
+            buffer.copy_(before)  # the forward pass has moved the batch norms already
+        return None
     t.optimizer.step()
     if t.schedule.per_step:
         t.schedule.step()
@@ -190,15 +209,16 @@ def to_device(batch: dict[str, Tensor], engine: Engine, model: Segmenter) -> tup
     return normalise(image, model.encoder.mean, model.encoder.std), mask
 
 
-def not_finite(t: Training, batch: dict[str, Tensor], value: float) -> None:
+def not_finite(t: Training, batch: dict[str, Tensor], loss: float, norm: float) -> None:
     """Stops the run with the images' names, or logs them where the config says skip."""
     names = ", ".join(t.image_names(batch["index"].tolist()))
+    what = f"the loss is {loss}" if not math.isfinite(loss) else f"the gradient's norm is {norm}"
     if t.config.on_nan == "stop":
         raise TrainingError(
-            f"the loss is {value} on these images: {names}. Nothing can be learnt from that; the checkpoints hold the "
+            f"{what} on these images: {names}. Nothing can be learnt from that; the checkpoints hold the "
             "last good epoch. Look at the images, lower optim.lr, set train.amp=false, or train.on_nan=skip."
         )
-    log.warning("step skipped, the loss is %s on: %s", value, names)
+    log.warning("step skipped, %s on: %s", what, names)
 
 
 def update_state(state: State, epoch: int, row: dict[str, Any]) -> bool:
@@ -218,7 +238,8 @@ def save_checkpoints(t: Training, best: bool) -> None:
     progress = {key: getattr(t.state, key) for key in ("epoch", "best_iou", "best_epoch", "stale", "rows")}
     if best:
         checkpoint.save(t.folder / "best.pth", {**weights, "epoch": t.state.epoch, "best_iou": t.state.best_iou})
-    resume = {"optimizer": t.optimizer.state_dict(), "schedule": t.schedule.state_dict()}
+    stepped = {"optimizer": t.optimizer, "schedule": t.schedule, "engine": t.engine}
+    resume = {name: part.state_dict() for name, part in stepped.items()}
     checkpoint.save(t.folder / "last.pth", {**weights, **progress, **resume})
 
 
@@ -227,4 +248,6 @@ def restore(t: Training, payload: dict[str, Any], path: Path) -> None:
     checkpoint.load_weights(t.bare, payload, path)
     t.optimizer.load_state_dict(payload["optimizer"])
     t.schedule.load_state_dict(payload["schedule"])
+    t.engine.load_state_dict(payload["engine"])
+    t.records.restore(payload["rows"])
     t.state = State(**{key: payload[key] for key in ("epoch", "best_iou", "best_epoch", "stale", "rows")})

@@ -25,8 +25,8 @@ class Config:
             value = getattr(self, name)
             if value is not None and not 0 < value < 10:
                 raise ConfigError(f"optim.{name} is {value}; a learning rate is positive and small, e.g. 0.001.")
-        if self.weight_decay < 0:
-            raise ConfigError(f"optim.weight_decay is {self.weight_decay}; it cannot be negative. 0.01 is the default.")
+        if not 0 <= self.weight_decay < 1:
+            raise ConfigError(f"optim.weight_decay is {self.weight_decay}; give a number from 0 to 1, e.g. 0.01.")
 
     def rates(self) -> tuple[float, float]:
         """(head, encoder)."""

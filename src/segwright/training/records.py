@@ -37,6 +37,12 @@ class Records:
         self._drawn = -DRAW_EVERY_S
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1 if done else None)
 
+    def restore(self, rows: list[dict[str, Any]]) -> None:
+        """Makes the files anew from a resumed run's rows: a kill may have come between a checkpoint and its log."""
+        self._rows = rows
+        if rows:
+            write_csv(self.folder / "log.csv", rows)
+
     def epoch(self, rows: list[dict[str, Any]], epochs: int, best: bool) -> None:
         """Writes the last row everywhere; the files are made anew from all rows, so a resumed run has none twice."""
         row = rows[-1]
@@ -118,8 +124,10 @@ def _git_state() -> dict[str, Any] | None:
 
 
 def peak_memory_mb() -> float:
-    """Highest resident memory of this process so far, in MiB."""
-    import resource
-
+    """Highest resident memory of this process so far, in MiB; 0 where the system does not tell (Windows)."""
+    try:
+        import resource
+    except ImportError:
+        return 0.0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)

@@ -144,9 +144,9 @@ def build_all(load: Load, names: Sequence[str]) -> dict[str, nn.Module]:
 def measure(load: Load, names: Sequence[str], rounds: int) -> list[dict[str, Any]]:
     """A row a contender: speed, ratio, parameters, arithmetic. Who cannot do the work has none."""
     models = build_all(load, names)
-    sizes = {name: (count_parameters(model), count_macs(model, load)) for name, model in models.items()}
-    steps = {name: prepare(model, load) for name, model in models.items()}
-    steps = {name: step for name, step in steps.items() if works(name, step)}
+    prepared = {name: prepare(model, load) for name, model in models.items()}
+    steps = {name: step for name, step in prepared.items() if works(name, step)}
+    sizes = {name: (count_parameters(models[name]), count_macs(models[name], load)) for name in steps}
     seconds = take_turns(steps | {"": multiply(load)}, rounds, device_of(load))
     rate = 2 * MATRIX_SIDE**3 / statistics.median(seconds[""])
     return [row(name, load, *sizes[name], seconds, rate) for name in steps]
@@ -221,9 +221,10 @@ def count_macs(model: nn.Module, load: Load) -> int:
 
     Counted as the model does it on the load's device.
     """
-    device = device_of(load)
+    device, trains = device_of(load), model.training
     with FlopCounterMode(display=False) as counter:
         model.to(device).eval()(torch.zeros(1, 3, load.size, load.size, device=device))
+    model.train(trains)
     return counter.get_total_flops() // 2
 
 

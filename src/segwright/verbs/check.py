@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from segwright.checks import check_source, summary
-from segwright.config import as_mapping, parse_overrides, resolve
 from segwright.datasets import READERS
 from segwright.datasets.base import Finding
 from segwright.progress import bar
+from segwright.verbs.settings import gather
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,7 @@ def check(
         DataError: the data cannot be read at all.
         ConfigError: neither `root` nor a config names them.
     """
-    values = as_mapping(config)
-    data = {**(values.get("data") or {}), **(parse_overrides(overrides).get("data") or {})}
-    if root is not None:
-        data["root"] = str(root)
-    choice = resolve({"data": data}, {"data": READERS}, {"data": "coco"})["data"]
+    choice = gather(config, {"data.root": root and str(root)}, overrides).data
     source = READERS[choice.name].scan(choice.config)
     with bar("check", 1) as progress:
         findings = check_source(source, quick=quick, progress=progress.set)

@@ -1,5 +1,6 @@
 """`segwright demo`: the whole path on photographs that it paints itself, in a few minutes on a CPU."""
 
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from segwright.datasets import READERS
 from segwright.datasets.base import Source
 from segwright.drawing.overlays import grid
 from segwright.errors import DataError
+from segwright.files import write_text
 from segwright.images import write_png
 from segwright.painting import best_grey_threshold_iou, write_dataset
 from segwright.progress import bar
@@ -35,6 +37,8 @@ CONFIG: dict[str, Any] = {
     "predict": {"threshold": 0.5},
 }
 """From random weights, small pictures: what two cores learn in about two minutes."""
+MARK = ".segwright-demo"
+"""Holds the seed; only a folder with it is taken for an earlier demo's."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,8 @@ def demo(folder: str | Path = "demo", seed: int = 0) -> Demo:
     summary_table(found.summary, console)
     print_findings(found.findings, console)
     console.rule("2 train")
-    run = train({**CONFIG, "data": {"root": str(data)}, "run": {"output": str(folder / "run"), "overwrite": True}})
+    sections = {"data": {"root": str(data)}, "run": {"output": str(folder / "run"), "overwrite": True}}
+    run = train({**CONFIG, **sections, "train": {**CONFIG["train"], "seed": seed}})
     console.rule("3 evaluate")
     metrics = evaluate(run.best, threshold="auto", output=folder / "outputs")
     source = READERS["coco"].build(READERS["coco"].Config(root=str(data)))
@@ -79,10 +84,15 @@ def demo(folder: str | Path = "demo", seed: int = 0) -> Demo:
 
 
 def paint_into(folder: Path, seed: int, console: Console) -> Path:
-    """The painted data set; painted anew where there is none yet."""
-    data = folder / "data"
-    if folder.exists() and any(folder.iterdir()) and not data.is_dir():
-        raise DataError(f"{folder} holds something else than a demo. Choose an empty folder with --output.")
+    """The data set painted from that seed; painted anew where there is none, or one of another seed."""
+    data, mark = folder / "data", folder / MARK
+    if folder.exists() and any(folder.iterdir()) and not mark.is_file():
+        raise DataError(
+            f"{folder} holds something else than a demo, which would be lost. Choose an empty folder with --output."
+        )
+    if mark.is_file() and mark.read_text() != str(seed):
+        shutil.rmtree(data, ignore_errors=True)
+    write_text(mark, str(seed))
     if not data.exists():
         with bar("paint", 1) as progress:
             write_dataset(data, seed=seed, progress=progress.set)

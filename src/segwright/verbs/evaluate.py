@@ -27,8 +27,10 @@ from segwright.verbs.settings import Settings, gather
 
 log = logging.getLogger("segwright")
 
-OF_THE_MODEL = {"model", "encoder", "head", "input"}
-"""Sections that shape what a checkpoint's weights mean."""
+FROM_A_FILE = {"data", "predict"}
+"""Sections that a config file gives for trained weights."""
+SHAPING = {"model", "encoder", "head", "input"}
+"""Sections that shape what a checkpoint's weights mean; a file that says otherwise is told so."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,8 @@ def load_model(
 ) -> Loaded:
     """A model from a checkpoint alone; overrides and flags change what the checkpoint's own config says.
 
-    Of a config file, the sections that made the model (`OF_THE_MODEL`) are left to the checkpoint: it was perhaps
-    trained with flags on top of that file, and then the file alone would build another model.
+    A config file gives its sections `FROM_A_FILE`; the rest is left to the checkpoint, which was perhaps trained with
+    flags on top of that file: then the file alone would build another model.
 
     Raises:
         WeightsError: the file is no checkpoint of ours, or belongs to another model than the config names.
@@ -70,12 +72,12 @@ def load_model(
 def _about_the_data(config: str | Path | Mapping[str, Any] | None, own: Mapping[str, Any]) -> dict[str, Any]:
     """The config without the sections of the model; says which of its values the checkpoint overrules."""
     values = as_mapping(config)
-    for section in OF_THE_MODEL & values.keys():
-        for key, value in (values.pop(section) or {}).items():
+    for section in SHAPING & values.keys():
+        for key, value in (values[section] or {}).items():
             used = own.get(section, {}).get(key)
             if (section, key) != ("encoder", "pretrained") and key in own.get(section, {}) and used != value:
                 log.info("%s.%s is %s, as the checkpoint was trained, not the config's %s", section, key, used, value)
-    return values
+    return {section: value for section, value in values.items() if section in FROM_A_FILE}
 
 
 def load(weights: str | Path) -> Segmenter:
@@ -108,7 +110,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Scores on a split; writes `metrics_<split>.json` into `output`.
 
-    `threshold` is a number, or `auto`: the one with the best IoU on `valid`, never on the split that is scored.
+    `threshold` is a number, or `auto`: the one with the best IoU on `valid`. Scores of `valid` itself are then
+    flattered, and `threshold_from` in the numbers says so.
 
     Raises:
         ConfigError: a threshold that is neither, or `auto` for several classes.
@@ -120,6 +123,8 @@ def evaluate(
     loaded = with_threshold(loaded, source, threshold)
     tally = tally_split(loaded, source, split)
     metrics = summarise(tally, loaded, len(source.splits[split]), weights)
+    if threshold == "auto":
+        metrics["threshold_from"] = "valid"
     path = Path(output) / f"metrics_{split}.json"
     write_text(path, json.dumps(metrics, indent=2))
     log.info("written: %s", path)
@@ -165,12 +170,11 @@ def _number(text: str) -> float:
 def tally_split(loaded: Loaded, source: Source, split: str) -> Tally:
     """Counts over a whole split."""
     batches = split_batches(loaded, source, split)
-    tally = Tally(len(loaded.classes), near=True)
+    tally = Tally(len(loaded.classes), thorough=True)
     with bar(f"evaluate {split}", len(source.splits[split])) as progress:
         for samples in batches:
             add_samples(tally, loaded.predictor, samples, loaded.predictor.samples(samples))
             progress.advance(len(samples))
-    tally.counts.names = [source.splits[split].path(i).name for i in range(len(source.splits[split]))]
     return tally
 
 

@@ -2,6 +2,7 @@
 
 import glob
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,7 +59,7 @@ def infer(
         for path, name in zip(files, names, strict=True):
             try:
                 result.written.append(infer_one(loaded, path, result.folder / name))
-            except DataError as error:
+            except NotPredicted as error:
                 log.error("%s", error)
                 result.failed[str(path)] = str(error)
             progress.advance()
@@ -75,7 +76,7 @@ def find_images(inputs: str | Path) -> list[Path]:
         return [path]
     else:
         found = [Path(p) for p in glob.glob(str(inputs), recursive=True) if Path(p).suffix.lower() in IMAGE_SUFFIXES]
-    files = sorted(p for p in found if not p.name.endswith(MADE_BY_US))
+    files = sorted(p for p in found if not p.name.endswith(MADE_BY_US) and not p.name.startswith("."))
     if not files:
         raise DataError(f"{inputs} names no image. Give a file, a folder or a pattern of {', '.join(IMAGE_SUFFIXES)}.")
     return files
@@ -83,22 +84,28 @@ def find_images(inputs: str | Path) -> list[Path]:
 
 def output_names(files: Sequence[Path]) -> list[str]:
     """A name for each file's outputs: its stem, or its whole name where two files share a stem."""
-    stems = [path.stem for path in files]
-    names = [path.stem if stems.count(path.stem) == 1 else path.name for path in files]
-    return [name if names.count(name) == 1 else f"{i:06d}_{name}" for i, name in enumerate(names)]
+    stems = Counter(path.stem for path in files)
+    names = [path.stem if stems[path.stem] == 1 else path.name for path in files]
+    times = Counter(names)
+    return [name if times[name] == 1 else f"{i:06d}_{name}" for i, name in enumerate(names)]
+
+
+class NotPredicted(SegwrightError):
+    """One image among many that cannot be read or predicted."""
 
 
 def infer_one(loaded: Loaded, path: Path, stem: Path) -> Path:
-    """Predicts one file and writes both pictures. Gives the mask's path."""
-    image = read_image(path)
-    mask = loaded.predictor.mask(predict_image(loaded, image))
-    mask_path = stem.with_name(stem.name + "_mask.png")
+    """Predicts one file and writes both pictures. Gives the mask's path. Raises `NotPredicted`."""
     try:
-        mask_path.parent.mkdir(parents=True, exist_ok=True)
-        write_png(mask_path, mask * 255 if len(loaded.classes) == 1 else mask)
-        write_png(stem.with_name(stem.name + "_overlay.png"), overlay(image, mask))
-    except OSError as error:
-        raise SegwrightError(f"{mask_path} cannot be written ({error}). Choose another folder with --save.") from None
+        image = read_image(path)
+        mask = loaded.predictor.mask(predict_image(loaded, image))
+    except SegwrightError as error:
+        raise NotPredicted(str(error) if path.name in str(error) else f"{path}: {error}") from None
+    except MemoryError:
+        raise NotPredicted(f"{path} does not fit into memory. Shrink it, or set input.size.") from None
+    mask_path = stem.with_name(stem.name + "_mask.png")
+    write_png(mask_path, mask * 255 if len(loaded.classes) == 1 else mask)
+    write_png(stem.with_name(stem.name + "_overlay.png"), overlay(image, mask))
     return mask_path
 
 

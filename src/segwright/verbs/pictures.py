@@ -31,12 +31,12 @@ def best_and_worst(
     predictor: Predictor, images: EvaluationSet, num_classes: int
 ) -> tuple[list[Sample], list[Sample], Tally]:
     """Comparisons of the images that went best and worst, and the counts of all of them."""
-    tally = Tally(num_classes, near=True)
+    tally = Tally(num_classes, thorough=True)
     with bar("look at the results", len(images)) as progress:
         for index in range(len(images)):
             sample = images[index]
             probability = predictor.at_size(predictor.samples([sample])[0], sample["mask"].numpy().shape)
-            tally.add(str(index), probability, predictor.mask(probability), sample["mask"].numpy())
+            tally.add(probability, predictor.mask(probability), sample["mask"].numpy())
             progress.advance()
     ranked = sorted(((float(scores(row)["iou"]), i) for i, row in enumerate(tally.counts.rows)), reverse=True)
     shown = min(SHOWN, len(ranked))

@@ -14,16 +14,16 @@ from segwright.transforms import resize_mask
 
 
 class Tally:
-    """All counts of one split: fixed threshold, every threshold, tolerant F1."""
+    """The counts of one split; `thorough` adds, for one class, those at every threshold and the tolerant F1."""
 
-    def __init__(self, num_classes: int, near: bool = False) -> None:
+    def __init__(self, num_classes: int, thorough: bool = False) -> None:
         self.counts = Counts(num_classes)
-        self.sweep = ThresholdSweep() if num_classes == 1 else None
-        self.near = NearF1() if num_classes == 1 and near else None
+        self.sweep = ThresholdSweep() if num_classes == 1 and thorough else None
+        self.near = NearF1() if num_classes == 1 and thorough else None
 
-    def add(self, name: str, probability: np.ndarray, prediction: np.ndarray, truth: np.ndarray) -> None:
+    def add(self, probability: np.ndarray, prediction: np.ndarray, truth: np.ndarray) -> None:
         """One image: probabilities (K, H, W), class ids (H, W) and the mask (H, W)."""
-        self.counts.add(name, prediction, truth)
+        self.counts.add(prediction, truth)
         if self.sweep:
             self.sweep.add(probability[0], truth)
         if self.near:
@@ -53,4 +53,4 @@ def add_samples(tally: Tally, predictor: Predictor, samples: list[dict[str, Any]
     for sample, x in zip(samples, logits, strict=True):
         truth = sample["mask"].numpy()
         probability = predictor.at_size(x, truth.shape)
-        tally.add(str(sample["index"]), probability, predictor.mask(probability), truth)
+        tally.add(probability, predictor.mask(probability), truth)

@@ -1,25 +1,23 @@
 """`segwright train`: config -> check of the data -> model -> loop -> a folder that holds it all."""
 
-import contextlib
 import logging
-import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
+from torch import nn
+from torch.utils.data import DataLoader
 
 from segwright import checkpoint
 from segwright.checks import check_source
-from segwright.data import EvaluationSet, evaluation_batches, training_batches, worker_count
+from segwright.data import EpochBatches, EvaluationSet, evaluation_batches, training_batches, worker_count
 from segwright.datasets import READERS
 from segwright.datasets.base import Source
 from segwright.engine import Engine
-from segwright.errors import ConfigError, DataError, SegwrightError
-from segwright.files import remove_leftovers, write_text
+from segwright.errors import DataError
 from segwright.inference import Predictor
 from segwright.losses import LOSSES
 from segwright.model import Segmenter, build_model, count_parameters
@@ -28,6 +26,7 @@ from segwright.training.optim import build_optimizer
 from segwright.training.schedules import SCHEDULES
 from segwright.transforms import Augment
 from segwright.verbs.findings import stop_on_errors
+from segwright.verbs.folder import claim_folder, logged, resume_point, tidy
 from segwright.verbs.pictures import run_pictures
 from segwright.verbs.scoring import validation
 from segwright.verbs.settings import Settings, gather
@@ -67,15 +66,20 @@ def train(
     settings = gather(config, flags, overrides)
     source = READERS.build(settings.data.name, settings.data.config)
     check_usable(source, settings)
-    folder, payload = choose_folder(settings, resume)
-    with log_file(folder / "train.log"):
-        training, started = set_up(settings, source, folder, payload), time.perf_counter()
-        write_beginning(settings, source, training)
-        try:
-            state = loop.fit(training)
-        finally:
-            training.records.close()
-        finish(settings, source, training, time.perf_counter() - started)
+    payload = resume_point(settings) if resume else None
+    started = time.perf_counter()
+    with logged() as into_file:
+        parts = build(settings, source, payload)
+        folder = claim_folder(settings, resume)
+        into_file(folder / "train.log")
+        with tidy(folder):
+            training = assemble(parts, settings, source, folder, payload)
+            records.write_params(folder, params(settings, source, training))
+            try:
+                state = loop.fit(training)
+            finally:
+                training.records.close()
+            finish(settings, source, training, time.perf_counter() - started)
     return Run(folder, state.best_iou, state.best_epoch, state.epoch, state.rows)
 
 
@@ -90,97 +94,73 @@ def check_usable(source: Source, settings: Settings) -> None:
         stop_on_errors(check_source(source, quick=True), "Mend the data, or train all the same with run.check=false.")
 
 
-def choose_folder(settings: Settings, resume: bool) -> tuple[Path, dict[str, Any] | None]:
-    """The run's folder, and the checkpoint to go on from. A run that exists is never overwritten unless asked."""
-    folder = Path(settings.run.output or Path("runs") / settings.name)
-    if resume and (folder / "config.yaml").exists() and not (folder / "last.pth").exists():
-        log.info("%s was stopped before its first epoch was saved; it begins anew", folder)
-        remove_leftovers(folder)
-        return folder, None
-    if resume:
-        payload = checkpoint.load(folder / "last.pth")
-        same_config(payload["config"], settings)
-        remove_leftovers(folder)
-        return folder, payload
-    if settings.run.overwrite and (folder / "config.yaml").exists():
-        shutil.rmtree(folder)
-    folder = next_free(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / "config.yaml", yaml.safe_dump(settings.dump(), sort_keys=False))
-    except OSError as error:
-        raise SegwrightError(
-            f"the run's folder {folder} cannot be made ({error}). Choose another with --output."
-        ) from None
-    return folder, None
+@dataclass(frozen=True)
+class Parts:
+    """What a run is built of, before it has a folder."""
+
+    engine: Engine
+    bare: Segmenter
+    model: nn.Module
+    optimizer: Any
+    schedule: Any
+    loss: nn.Module
+    batches: DataLoader
+    sampler: EpochBatches
+    valid: DataLoader
 
 
-def next_free(folder: Path) -> Path:
-    """`folder`, or `folder.2`, `folder.3`, ... if it holds a run or anything else."""
-    number, candidate = 1, folder
-    while candidate.exists() and (not candidate.is_dir() or any(candidate.iterdir())):
-        number += 1
-        candidate = folder.with_name(f"{folder.name}.{number}")
-    if candidate != folder:
-        log.info("%s exists and is left alone; this run goes to %s", folder, candidate)
-    return candidate
-
-
-def same_config(old: Mapping[str, Any], settings: Settings) -> None:
-    """Raises `ConfigError` where a run would go on with another config than it began with."""
-    new = settings.dump()
-    free = {("run", "output"), ("run", "overwrite"), ("run", "check"), ("input", "workers"), ("train", "device")}
-    changed = [
-        f"{section}.{key}: {old.get(section, {}).get(key)!r} -> {value!r}"
-        for section, values in new.items()
-        for key, value in values.items()
-        if (section, key) not in free and old.get(section, {}).get(key) != value
-    ]
-    if changed:
-        raise ConfigError(
-            "the run was begun with another config, so going on would be neither of the two: "
-            + "; ".join(changed)
-            + ". Resume with the same config, or begin a new run without --resume."
-        )
-
-
-def set_up(settings: Settings, source: Source, folder: Path, payload: dict[str, Any] | None) -> loop.Training:
-    """Model, data, loss, optimizer, schedule; as the checkpoint left them where there is one."""
-    t = settings.train
+def build(settings: Settings, source: Source, payload: dict[str, Any] | None) -> Parts:
+    """Model, data, loss, optimizer, schedule. Writes nothing."""
+    t, size = settings.train, settings.input.pixels()
     engine = Engine(t.amp, t.device)
     torch.manual_seed(t.seed)
     bare = build_model(settings.model, settings.encoder, settings.head, source.num_classes, pretrained=payload is None)
     if payload is not None:
         bare.encoder.mean, bare.encoder.std = tuple(payload["mean"]), tuple(payload["std"])
     log_model(bare, settings, engine)
-    augment, size = Augment(settings.augment, bare.encoder.mean), settings.input.pixels()
-    workers = worker_count(settings.input.workers, engine.device)
-    batches, sampler = training_batches(source.splits["train"], size, augment, t.batch_size, t.seed, workers, t.passes)
-    optimizer = build_optimizer(bare, settings.optim)
-    model, optimizer = engine.prepare(bare, optimizer)
-    loss = LOSSES.build(settings.loss.name, settings.loss.config)
-    valid = evaluation_batches(source.splits["valid"], size, t.batch_size, workers)
-    predictor = Predictor(model, bare, engine, settings.predict)
-    done = payload["epoch"] if payload else 0
-    training = loop.Training(
-        config=t,
+    augment, workers = Augment(settings.augment, bare.encoder.mean), worker_count(settings.input.workers, engine.device)
+    train_split, valid_split = source.splits["train"], source.splits["valid"]
+    batches, sampler = training_batches(train_split, size, augment, t.batch_size, t.seed, workers, t.passes)
+    model, optimizer = engine.prepare(bare, build_optimizer(bare, settings.optim))
+    steps = t.epochs * len(sampler)
+    return Parts(
         engine=engine,
-        model=model,
         bare=bare,
+        model=model,
         optimizer=optimizer,
-        schedule=SCHEDULES.build(settings.schedule.name, settings.schedule.config, optimizer, t.epochs * len(sampler)),
-        loss=loss,
+        schedule=SCHEDULES.build(settings.schedule.name, settings.schedule.config, optimizer, steps),
+        loss=LOSSES.build(settings.loss.name, settings.loss.config),
         batches=batches,
         sampler=sampler,
-        validate=lambda: validation(predictor, valid, source.num_classes, loss),
+        valid=evaluation_batches(valid_split, size, t.batch_size, workers),
+    )
+
+
+def assemble(
+    parts: Parts, settings: Settings, source: Source, folder: Path, payload: dict[str, Any] | None
+) -> loop.Training:
+    """The parts with their folder and records; as the checkpoint left them where there is one."""
+    predictor = Predictor(parts.model, parts.bare, parts.engine, settings.predict)
+    done = payload["epoch"] if payload else 0
+    training = loop.Training(
+        config=settings.train,
+        engine=parts.engine,
+        model=parts.model,
+        bare=parts.bare,
+        optimizer=parts.optimizer,
+        schedule=parts.schedule,
+        loss=parts.loss,
+        batches=parts.batches,
+        sampler=parts.sampler,
+        validate=lambda: validation(predictor, parts.valid, source.num_classes, parts.loss),
         image_names=lambda rows: [source.splits["train"].path(i).name for i in rows],
-        header=header(settings, source, bare),
+        header=header(settings, source, parts.bare),
         folder=folder,
         records=records.Records(folder, done),
     )
     if payload is not None:
         loop.restore(training, payload, folder / "last.pth")
-        log.info("resumed %s after epoch %d of %d", folder, done, t.epochs)
+        log.info("resumed %s after epoch %d of %d", folder, done, settings.train.epochs)
     return training
 
 
@@ -214,11 +194,6 @@ def log_model(model: Segmenter, settings: Settings, engine: Engine) -> None:
         )
 
 
-def write_beginning(settings: Settings, source: Source, training: loop.Training) -> None:
-    """`training_params` as far as it is known before the first epoch."""
-    records.write_params(training.folder, params(settings, source, training))
-
-
 def params(settings: Settings, source: Source, training: loop.Training) -> dict[str, Any]:
     """The record of what made this run."""
     return {
@@ -249,19 +224,3 @@ def finish(settings: Settings, source: Source, training: loop.Training, seconds:
     valid = EvaluationSet(source.splits["valid"], settings.input.pixels())
     run_pictures(training.folder, predictor, source, valid, training, result)
     log.info("best validation IoU %.4f in epoch %d; all of it in %s", state.best_iou, state.best_epoch, training.folder)
-
-
-@contextlib.contextmanager
-def log_file(path: Path) -> Iterator[None]:
-    """Everything that is logged goes into the run's folder too."""
-    handler = logging.FileHandler(path)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    log.addHandler(handler)
-    level = log.level
-    log.setLevel(min(log.getEffectiveLevel(), logging.INFO))
-    try:
-        yield
-    finally:
-        log.setLevel(level)
-        log.removeHandler(handler)
-        handler.close()
