@@ -177,7 +177,8 @@ def test_curves_draw_whatever_little_there_is(rows):
 def test_curves_write_a_png_and_leave_no_draft(tmp_path):
     curves(ROWS, tmp_path / "curves.png")
     assert [p.name for p in tmp_path.iterdir()] == ["curves.png"]
-    assert Image.open(tmp_path / "curves.png").format == "PNG"
+    with Image.open(tmp_path / "curves.png") as picture:
+        assert picture.format == "PNG"
 
 
 def test_overlays_come_without_matplotlib_and_curves_without_pyplot():

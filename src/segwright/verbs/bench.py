@@ -84,7 +84,7 @@ def bench(
         raise ConfigError(f"--rounds is {rounds}; a median needs 1 or more. 10 is the default.")
     check_peers(against)
     settle(loads[0])
-    claimed = list(claims) or [None] * len(loads)
+    claimed: list[Claim | None] = [*claims] or [None] * len(loads)
     blocks = [
         measure_block(load, claim, [OURS, *against], rounds, memory) for load, claim in zip(loads, claimed, strict=True)
     ]
