@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import inspect
+import itertools
 import textwrap
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from segwright.verbs.settings import BASE, DEFAULTS, SCHEMA
 PAGE = Path(__file__).parent / "configuration.md"
 HEAD = """# Configuration
 
-Made by `make docs` from the code. A YAML file holds these sections; on the command line a key is written `section.key=value`. Flags win over
-overrides, overrides over the file, the file over the defaults. The flat capital keys of the crack recipe (`LR`, `IMG_SIZE`, ...) are read too.
+Made by `make docs` from the code. A YAML file holds these sections; on the command line a key is written
+`section.key=value`. Flags win over overrides, overrides over the file, the file over the defaults. The flat capital
+keys of the crack recipe (`LR`, `IMG_SIZE`, ...) are read too.
 """
 
 
@@ -21,7 +23,7 @@ def docs_of(cls: type) -> dict[str, str]:
     """Field -> the string under it."""
     body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0].body  # type: ignore[attr-defined]
     out = {}
-    for node, after in zip(body, body[1:], strict=False):
+    for node, after in itertools.pairwise(body):
         if isinstance(node, ast.AnnAssign) and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
             out[node.target.id] = " ".join(str(after.value.value).split())  # type: ignore[union-attr]
     return out
