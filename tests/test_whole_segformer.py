@@ -146,7 +146,7 @@ def test_training_equals_transformers_in_logits_gradients_and_statistics(size: t
     model = filled(theirs.state_dict()).double().train()
     image = torch.randn(2, 3, *size, dtype=torch.float64)
     expected, got = theirs(image).logits, model.head(model.encoder(image))
-    torch.testing.assert_close(got, expected, rtol=0, atol=1e-9)
+    torch.testing.assert_close(got.detach(), expected.detach(), rtol=0, atol=1e-9)
     towards = torch.randn_like(expected)
     expected.backward(towards)
     got.backward(towards)
@@ -156,7 +156,7 @@ def test_training_equals_transformers_in_logits_gradients_and_statistics(size: t
     reference = filled(named | {"decode_head.batch_norm.num_batches_tracked": torch.tensor(0)}).double()
     statistics = model.head.batch_norm
     for (name, parameter), (_, gradient) in zip(model.named_parameters(), reference.named_parameters(), strict=True):
-        scale = max(float(gradient.abs().max()), 1e-6)
+        scale = max(float(gradient.detach().abs().max()), 1e-6)
         assert (parameter.grad - gradient).abs().max() <= 1e-4 * scale, name
     torch.testing.assert_close(statistics.running_mean, theirs.decode_head.batch_norm.running_mean)
     torch.testing.assert_close(statistics.running_var, theirs.decode_head.batch_norm.running_var)
