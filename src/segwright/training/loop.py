@@ -233,14 +233,20 @@ def update_state(state: State, epoch: int, row: dict[str, Any]) -> bool:
 
 
 def save_checkpoints(t: Training, best: bool) -> None:
-    """`best.pth` first: were it lost to a kill, the epoch that earned it would be done again from `last.pth`."""
+    """`last.pth` first: were `best.pth` lost to a kill behind it, `restore` would make it from `last.pth`."""
     weights = {"model": t.bare.state_dict(), **t.header}
     progress = {key: getattr(t.state, key) for key in ("epoch", "best_iou", "best_epoch", "stale", "rows")}
-    if best:
-        checkpoint.save(t.folder / "best.pth", {**weights, "epoch": t.state.epoch, "best_iou": t.state.best_iou})
     stepped = {"optimizer": t.optimizer, "schedule": t.schedule, "engine": t.engine}
     resume = {name: part.state_dict() for name, part in stepped.items()}
     checkpoint.save(t.folder / "last.pth", {**weights, **progress, **resume})
+    if best:
+        save_best(t)
+
+
+def save_best(t: Training) -> None:
+    """The weights as they are, as those of the best epoch."""
+    progress = {"epoch": t.state.best_epoch, "best_iou": t.state.best_iou}
+    checkpoint.save(t.folder / "best.pth", {"model": t.bare.state_dict(), **t.header, **progress})
 
 
 def restore(t: Training, payload: dict[str, Any], path: Path) -> None:
@@ -251,3 +257,5 @@ def restore(t: Training, payload: dict[str, Any], path: Path) -> None:
     t.engine.load_state_dict(payload["engine"])
     t.records.restore(payload["rows"])
     t.state = State(**{key: payload[key] for key in ("epoch", "best_iou", "best_epoch", "stale", "rows")})
+    if t.state.best_epoch == t.state.epoch:
+        save_best(t)
