@@ -32,6 +32,9 @@ class Shelf:
     def path(self, index: int) -> Path:
         return Path("/data") / self.name / list(self.images)[index]
 
+    def annotation(self, index: int) -> Path:
+        return self.path(index).with_suffix(".mask.png")
+
     def image(self, index: int) -> np.ndarray:
         image = list(self.images.values())[index]
         if image is None:

@@ -10,6 +10,8 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from segwright.errors import DataError
+
 IGNORE = 255
 """The mask value that counts neither in losses nor in metrics."""
 
@@ -80,6 +82,10 @@ class Split(Protocol):
         """The image's file."""
         ...
 
+    def annotation(self, index: int) -> Path:
+        """The file that the mask comes from: a mask, or the annotations of a whole split."""
+        ...
+
     def image(self, index: int) -> np.ndarray:
         """The image, (H, W, 3) uint8 RGB."""
         ...
@@ -99,7 +105,18 @@ class Source:
     """Of `train`, `valid` and `test` those that exist."""
     findings: list[Finding] = field(default_factory=list)
     """What reading the annotations brought up; pixel checks are not in it."""
+    colours: Sequence[tuple[int, int, int]] | None = None
+    """RGB of each class for pictures, where the data set has its own."""
 
     @property
     def num_classes(self) -> int:
         return len(self.classes)
+
+
+def sound(source: Source, root: str) -> Source:
+    """The same. Raises `DataError`, with everything that is wrong, if anything makes the data in `root` unusable."""
+    errors = [finding for finding in source.findings if finding.level == "error"]
+    if errors:
+        lines = "".join(f"\n  - {error.message} {error.fix}" for error in errors)
+        raise DataError(f"the data in {root} cannot be used:{lines}")
+    return source

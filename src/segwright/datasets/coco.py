@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from segwright.datasets import coco_file, coco_masks
-from segwright.datasets.base import Notes, Source
+from segwright.datasets.base import Notes, Source, sound
 from segwright.datasets.coco_codes import CODES
 from segwright.datasets.coco_example import example
 from segwright.datasets.coco_file import Category, CocoFile, Id, Picture
@@ -65,6 +65,8 @@ class CocoSplit:
 
     name: str
     folder: Path
+    annotations: str
+    """Name of the annotation file in the folder."""
     images: tuple[CocoImage, ...]
 
     def __len__(self) -> int:
@@ -72,6 +74,9 @@ class CocoSplit:
 
     def path(self, index: int) -> Path:
         return self.folder / self.images[index].file_name
+
+    def annotation(self, index: int) -> Path:
+        return self.folder / self.annotations
 
     def image(self, index: int) -> np.ndarray:
         """(H, W, 3) uint8 RGB. `DataError` if the file is broken."""
@@ -85,12 +90,7 @@ class CocoSplit:
 
 def build(config: Config) -> Source:
     """The data set. `DataError`, with everything that is wrong, if anything makes it unusable."""
-    source = scan(config)
-    errors = [finding for finding in source.findings if finding.level == "error"]
-    if errors:
-        lines = "".join(f"\n  - {error.message} {error.fix}" for error in errors)
-        raise DataError(f"the data in {config.root} cannot be used:{lines}")
-    return source
+    return sound(scan(config), config.root)
 
 
 def scan(config: Config) -> Source:
@@ -105,7 +105,10 @@ def scan(config: Config) -> Source:
     files = {name: file for name, file in read.items() if file is not None}
     names = {name: _names(file, files, labels[name], notes) for name, file in files.items()}
     positive = _positive(files, names, config.pattern, notes)
-    splits = {name: _split(name, folders[name], file, names[name], positive, notes) for name, file in files.items()}
+    splits = {
+        name: _split(name, folders[name], config.annotations, file, names[name], positive, notes)
+        for name, file in files.items()
+    }
     classes = sorted({category.name for category in positive}) or [config.pattern]
     return Source((" / ".join(classes),), splits, notes.findings())
 
@@ -170,7 +173,13 @@ def _positive(
 
 
 def _split(
-    name: str, folder: Path, file: CocoFile, names: dict[Id, Category], positive: set[Category], notes: Notes
+    name: str,
+    folder: Path,
+    annotations: str,
+    file: CocoFile,
+    names: dict[Id, Category],
+    positive: set[Category],
+    notes: Notes,
 ) -> CocoSplit:
     pictures = usable(folder, file.images, notes)
     masks = _masks(folder.name, file, pictures, names, positive, notes)
@@ -181,7 +190,7 @@ def _split(
         notes.see("empty-split", folder.name)
     elif not any(masks.values()):
         notes.see("nothing-to-learn" if name == "train" else "nothing-to-measure", folder.name)
-    return CocoSplit(name, folder, tuple(sorted(images, key=lambda image: image.file_name)))
+    return CocoSplit(name, folder, annotations, tuple(sorted(images, key=lambda image: image.file_name)))
 
 
 def _masks(
