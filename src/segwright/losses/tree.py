@@ -1,0 +1,178 @@
+"""Losses for classes that form a tree: tree-min, and a cross-entropy a level.
+
+Li et al. 2022, "Deep Hierarchical Semantic Segmentation", sections 3.2 and 3.3, https://arxiv.org/abs/2203.14335.
+With z the logits of the nodes, A_v and C_v those above and below v (both with v), l_v = 1 where v is true of a pixel:
+
+    x_v = -min of z over A_v where l_v = 1, else max of z over C_v
+    tree-min  sum_v softplus(x_v)                 = -l log min s - (1 - l) log(1 - max s),  s = sigmoid(z)
+    focal     sum_v softplus(x_v) sigmoid(x_v)^g
+
+so a group that is less likely than what is in it costs. As in the paper's code each level is a mean over its nodes and
+the pixels that count, and levels are added. The least and the greatest are taken among logits, and softplus keeps a
+gradient where log(sigmoid(z) + 1e-8) has none.
+
+Shapes: B batch, N nodes, D levels, h x w the logits, H x W the mask, r rows of it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from segwright.datasets.base import IGNORE
+from segwright.errors import ConfigError
+from segwright.hierarchy import Hierarchy
+from segwright.hierarchy.tables import greatest_below, tables_of
+from segwright.losses.arguments import check_range, needs_several
+from segwright.losses.pieces import exactly, pieces, working_type
+from segwright.losses.rmi import rmi
+
+FOCUS = 2.0
+"""g of the focal form (section 3.2 of the paper)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    form: Literal["bce", "focal"] = "bce"
+    """Of the tree-min loss: plain, or with the factor that lets easy nodes count less."""
+    tree_weight: float = 5.0
+    """Factor of the tree-min loss. The paper's code has 5 with bce and two levels, 0.5 with focal and three."""
+    fine_weight: float = 1.0
+    """Factor of the cross-entropy on the finest level."""
+    coarse_weight: float = 1.0
+    """The same on the level above the finest."""
+    super_weight: float = 1.0
+    """The same on each level above that one."""
+    level_weights: tuple[float, ...] = ()
+    """The same for each level, the coarsest first, in place of the three."""
+    rmi_weight: float = 0.0
+    """Factor of the region mutual information loss, which sees 3 x 3 neighbourhoods; 0: none."""
+
+    def __post_init__(self) -> None:
+        for name in ("tree_weight", "fine_weight", "coarse_weight", "super_weight", "rmi_weight"):
+            check_range(name, getattr(self, name), 0)
+        for weight in self.level_weights:
+            check_range("level_weights", weight, 0)
+        if not any((self.tree_weight, self.rmi_weight, *self.level_weights, *self._three())):
+            raise ConfigError("every factor of loss 'tree' is 0, so nothing is learnt. Give one a positive number.")
+
+    def _three(self) -> tuple[float, ...]:
+        return () if self.level_weights else (self.fine_weight, self.coarse_weight, self.super_weight)
+
+    def weights(self, depth: int) -> tuple[float, ...]:
+        """The cross-entropy's factor on each of `depth` levels, the coarsest first. Raises `ConfigError`."""
+        if self.level_weights:
+            if len(self.level_weights) != depth:
+                raise ConfigError(
+                    f"loss.level_weights has {len(self.level_weights)} numbers and the tree {depth} levels; each level "
+                    "needs one. Give them from the coarsest level to the finest."
+                )
+            return self.level_weights
+        upper = (self.super_weight,) * max(depth - 2, 0)
+        return (*upper, *((self.coarse_weight,) if depth > 1 else ()), self.fine_weight)
+
+
+class TreeLoss(nn.Module):
+    """logits (B, N, h, w), mask (B, H, W) of leaf ids with 255 = ignored -> scalar in fp32."""
+
+    def __init__(
+        self,
+        hierarchy: Hierarchy,
+        level_weights: Sequence[float],
+        tree_weight: float = 5.0,
+        focus: float = 0.0,
+        rmi_weight: float = 0.0,
+    ) -> None:
+        super().__init__()
+        assert len(level_weights) == hierarchy.depth
+        self.hierarchy, self.focus = hierarchy, focus
+        self.level_weights, self.tree_weight, self.rmi_weight = tuple(level_weights), tree_weight, rmi_weight
+
+    def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
+        if logits.shape[1] != self.hierarchy.num_nodes:
+            raise ConfigError(
+                f"the logits have {logits.shape[1]} channels and the tree {self.hierarchy.num_nodes} nodes; each node "
+                "needs one. Build the model for the tree's nodes."
+            )
+        leaf = tables_of(self.hierarchy, mask.device).leaves(mask)
+        counted = int((leaf != IGNORE).sum()) or 1
+        loss = _InPieces.apply(logits, leaf, lambda z, rows: self._of_rows(z, rows) / counted)
+        return loss + self.rmi_weight * rmi(logits, leaf, self.hierarchy) if self.rmi_weight else loss
+
+    def _of_rows(self, z: Tensor, leaf: Tensor) -> Tensor:
+        tree, ce = level_sums(z, leaf, self.hierarchy, self.focus)
+        nodes = [len(level) for level in self.hierarchy.levels]
+        return sum(
+            (self.tree_weight * tree[i] / nodes[i] + weight * ce[i] for i, weight in enumerate(self.level_weights)),
+            z.new_zeros(()),
+        )
+
+
+def level_sums(z: Tensor, leaf: Tensor, hierarchy: Hierarchy, focus: float = 0.0) -> tuple[Tensor, Tensor]:
+    """Sums over the pixels that count of the tree-min loss and the cross-entropy on each level, two (D,).
+
+    z (r, N, W) logits, leaf (r, W) which leaf is true, 255 = ignored.
+    """
+    tables = tables_of(hierarchy, z.device)
+    ignored = leaf == IGNORE
+    safe = leaf.masked_fill(ignored, 0)
+    highest = greatest_below(z, hierarchy)
+    least, tree, ce = None, [], []
+    for nodes, channel, place in zip(tables.levels, tables.leaf_nodes, tables.leaf_positions, strict=True):
+        true = z.gather(1, channel[safe][:, None])  # (r, 1, W): the true node's logit
+        least = true if least is None else torch.minimum(least, true)
+        x = highest[:, nodes].scatter(1, place[safe][:, None], -least)
+        miss = F.softplus(x) * torch.sigmoid(x) ** focus if focus else F.softplus(x)
+        tree.append(miss.sum(1).masked_fill(ignored, 0).sum())
+        ce.append((torch.logsumexp(z[:, nodes], 1) - true[:, 0]).masked_fill(ignored, 0).sum())
+    return torch.stack(tree), torch.stack(ce)
+
+
+class _InPieces(torch.autograd.Function):
+    """The sum of `term` over pieces of rows, with its gradient taken in the same pass, while a piece is there.
+
+    That is possible because the loss is a plain sum over pixels. What is kept is one map at the logits' own size.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, leaf: Tensor, term: Any) -> Tensor:
+        kind, wanted = working_type(logits), logits.requires_grad
+        gradient = torch.zeros_like(logits, dtype=kind) if wanted else None
+        total = torch.zeros((), dtype=torch.float64, device=logits.device)
+        with exactly(logits), torch.set_grad_enabled(wanted):
+            for piece in pieces(logits, leaf):
+                source = logits[piece.image, :, piece.source].detach().to(kind).requires_grad_(wanted)
+                value = term(piece.enlarge(source, leaf.shape[-1]), leaf[piece.image, piece.rows])
+                total += value.detach()
+                if gradient is not None:
+                    gradient[piece.image, :, piece.source] += torch.autograd.grad(value, source)[0]
+        ctx.gradient, ctx.kind = gradient, logits.dtype
+        return total.to(kind)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, by: Tensor) -> tuple[Tensor, None, None]:
+        return (by * ctx.gradient).to(ctx.kind), None, None
+
+
+def build(
+    config: Config, num_classes: int, weights: Sequence[float] | None = None, hierarchy: Hierarchy | None = None
+) -> TreeLoss:
+    """The loss that `config` describes. Without a tree the classes are one level. `weights` has no part in it.
+
+    Raises:
+        ConfigError: one class, or other numbers of levels in the config than in the tree.
+    """
+    needs_several("tree", num_classes)
+    tree = hierarchy or flat([f"class_{number}" for number in range(num_classes)])
+    focus = FOCUS if config.form == "focal" else 0.0
+    return TreeLoss(tree, config.weights(tree.depth), config.tree_weight, focus, config.rmi_weight)
+
+
+def flat(classes: Sequence[str]) -> Hierarchy:
+    """A tree of one level: the classes as they are."""
+    return Hierarchy(tuple((name,) for name in classes), tuple(range(len(classes))))
