@@ -108,6 +108,7 @@ def test_a_map_of_whole_cells_is_cut_and_not_touched() -> None:
 
 def test_an_object_lies_where_it_does_in_the_image() -> None:
     """A bright square in 72 pixels, no multiple of 16: without positions and attention, only its cells answer."""
+    torch.manual_seed(0)
     encoder = create_encoder("test_vit", pyramid=False).eval()
     vit = encoder.net.vit
     vit.pos_embed.data.zero_()

@@ -18,7 +18,7 @@ from segwright.errors import ConfigError, WeightsError
 from segwright.heads import segformer_weights
 from segwright.heads.segformer import SegformerHead
 from segwright.model import build_model
-from segwright.pretrained import WIDTHS, Whole
+from segwright.pretrained import WIDTHS, Whole, choose_weights
 from segwright.verbs.settings import Settings, gather
 
 ADE20K = "nvidia/segformer-b0-finetuned-ade-512-512"
@@ -138,30 +138,6 @@ def test_evaluation_equals_transformers(size: tuple[int, int]) -> None:
         assert (model.head(model.encoder(image)) - expected).abs().max() <= tolerance * scale
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("size", [(128, 128), (125, 84)])
-def test_training_equals_transformers_in_logits_gradients_and_statistics(size: tuple[int, int]) -> None:
-    """In fp64, where rounding does not decide a ReLU."""
-    theirs = peer(published_epsilons=True).double().train()
-    model = filled(theirs.state_dict()).double().train()
-    image = torch.randn(2, 3, *size, dtype=torch.float64)
-    expected, got = theirs(image).logits, model.head(model.encoder(image))
-    torch.testing.assert_close(got.detach(), expected.detach(), rtol=0, atol=1e-9)
-    towards = torch.randn_like(expected)
-    expected.backward(towards)
-    got.backward(towards)
-    named = {key: p.grad for key, p in theirs.named_parameters()} | {
-        key: value for key, value in theirs.state_dict().items() if "running" in key
-    }
-    reference = filled(named | {"decode_head.batch_norm.num_batches_tracked": torch.tensor(0)}).double()
-    statistics = model.head.batch_norm
-    for (name, parameter), (_, gradient) in zip(model.named_parameters(), reference.named_parameters(), strict=True):
-        scale = max(float(gradient.detach().abs().max()), 1e-6)
-        assert (parameter.grad - gradient).abs().max() <= 1e-4 * scale, name
-    torch.testing.assert_close(statistics.running_mean, theirs.decode_head.batch_norm.running_mean)
-    torch.testing.assert_close(statistics.running_var, theirs.decode_head.batch_norm.running_var)
-
-
 @torch.no_grad()
 def test_evaluation_equals_segmentation_models_pytorch() -> None:
     torch.manual_seed(0)
@@ -253,6 +229,13 @@ def test_a_binary_models_own_classifier_is_kept(tmp_path: Path) -> None:
     torch.save(tensors, tmp_path / "one.pth")
     s = settings(model={"name": "segformer_b0"}, encoder={"pretrained": str(tmp_path / "one.pth")})
     assert torch.equal(built(s, 1).head.classifier.bias, tensors["decode_head.classifier.bias"])
+
+
+def test_a_whole_models_weights_for_rgb_are_spread_over_other_channels(folder: Path) -> None:
+    """timm: one channel gets the sum over RGB."""
+    model = built(settings(model={"name": "segformer_b0"}, encoder={"pretrained": str(folder), "in_chans": 1}))
+    rgb = load_file(folder / "model.safetensors")["segformer.encoder.patch_embeddings.0.proj.weight"]
+    torch.testing.assert_close(model.encoder.net.model.patch_embed1.proj.weight, rgb.sum(1, keepdim=True))
 
 
 def test_a_file_of_an_encoder_alone_loads_the_encoder(folder: Path, tmp_path: Path) -> None:
@@ -415,3 +398,8 @@ def test_other_models_have_no_place_in_hugging_faces_layout(sections: dict, seen
 def test_an_encoder_frozen_for_the_whole_run_has_no_last_frozen_epoch() -> None:
     assert settings(train={"freeze_encoder": True, "epochs": 7}).train.frozen_epochs == 7
     assert settings(train={"freeze_epochs": 2, "epochs": 7}).train.frozen_epochs == 2
+
+
+@pytest.mark.parametrize("encoder", ["segformer_b0", "resnet18"])
+def test_imagenet_means_the_default_weights_of_any_encoder(encoder: str) -> None:
+    assert choose_weights(encoder, "aspp", None, "imagenet") == (None, True)

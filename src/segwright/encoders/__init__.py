@@ -10,8 +10,18 @@ except ModuleNotFoundError as error:
     raise MissingPackageError("timm", "every encoder") from error
 
 from segwright.encoders import mit_variants as mit_variants
-from segwright.encoders.adapter import Encoder, create_encoder
+from segwright.encoders.adapter import Encoder, check_values, create_encoder
 from segwright.encoders.names import resolve_name
+from segwright.encoders.terms import Terms, encoder_terms
 from segwright.encoders.vit import feature_blocks, get_vit_features
 
-__all__ = ["Encoder", "create_encoder", "feature_blocks", "get_vit_features", "resolve_name"]
+__all__ = [
+    "Encoder",
+    "Terms",
+    "check_values",
+    "create_encoder",
+    "encoder_terms",
+    "feature_blocks",
+    "get_vit_features",
+    "resolve_name",
+]

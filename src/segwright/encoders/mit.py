@@ -19,6 +19,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from segwright.encoders.fused import add_linear, conv_gelu
 from segwright.errors import ConfigError
 
 NUM_HEADS = (1, 2, 5, 8)
@@ -92,15 +93,24 @@ class Attention(nn.Module):
             self.sr = BlockConv2d(channels, r)
             self.norm = nn.LayerNorm(channels)
 
-    def forward(self, tokens: Tensor, height: int, width: int) -> Tensor:
-        """(B, N, C) -> (B, N, C)."""
+    def forward(self, tokens: Tensor, height: int, width: int, onto: Tensor | None = None) -> Tensor:
+        """(B, N, C) -> (B, N, C), added to `onto` if there is one."""
         batch, length, channels = tokens.shape
         source = self.norm(as_tokens(self.sr(as_map(tokens, height, width)))) if self.r > 1 else tokens
         query = self.q(tokens).view(batch, length, self.num_heads, -1).transpose(1, 2)
         keys_values = self.kv(source).view(batch, source.shape[1], 2, self.num_heads, -1)
         key, value = keys_values.permute(2, 0, 3, 1, 4).unbind(0)
-        mixed = F.scaled_dot_product_attention(query, key, value)
-        return self.proj(mixed.transpose(1, 2).reshape(batch, length, channels))
+        mixed = _attend(query, key, value).transpose(1, 2).reshape(batch, length, channels)
+        return self.proj(mixed) if onto is None else add_linear(onto, self.proj, mixed)
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Scaled dot-product attention, (B, heads, N, d). On a CPU gradients are taken in fp32: PyTorch's backward pass in
+    bfloat16 takes a quarter longer than in fp32, what is converted is small, and the rounding is less."""
+    if query.dtype != torch.bfloat16 or query.device.type != "cpu" or not query.requires_grad:
+        return F.scaled_dot_product_attention(query, key, value)
+    with torch.autocast("cpu", enabled=False):
+        return F.scaled_dot_product_attention(query.float(), key.float(), value.float()).to(query.dtype)
 
 
 class DepthwiseConv(nn.Module):
@@ -111,7 +121,8 @@ class DepthwiseConv(nn.Module):
         self.dwconv = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
 
     def forward(self, tokens: Tensor, height: int, width: int) -> Tensor:
-        return as_tokens(self.dwconv(as_map(tokens, height, width)))
+        """(B, N, C) -> (B, N, C), with the GELU that follows."""
+        return as_tokens(conv_gelu(self.dwconv, as_map(tokens, height, width)))
 
 
 class MixFeedForward(nn.Module):
@@ -123,8 +134,10 @@ class MixFeedForward(nn.Module):
         self.dwconv = DepthwiseConv(channels * MLP_RATIO)
         self.fc2 = nn.Linear(channels * MLP_RATIO, channels)
 
-    def forward(self, tokens: Tensor, height: int, width: int) -> Tensor:
-        return self.fc2(F.gelu(self.dwconv(self.fc1(tokens), height, width)))
+    def forward(self, tokens: Tensor, height: int, width: int, onto: Tensor | None = None) -> Tensor:
+        """(B, N, C) -> (B, N, C), added to `onto` if there is one."""
+        hidden = self.dwconv(self.fc1(tokens), height, width)
+        return self.fc2(hidden) if onto is None else add_linear(onto, self.fc2, hidden)
 
 
 class Block(nn.Module):
@@ -140,6 +153,9 @@ class Block(nn.Module):
 
     def forward(self, tokens: Tensor, height: int, width: int) -> Tensor:
         """(B, N, C) -> (B, N, C)."""
+        if not self.training or isinstance(self.drop_path, nn.Identity):
+            tokens = self.attn(self.norm1(tokens), height, width, onto=tokens)
+            return self.mlp(self.norm2(tokens), height, width, onto=tokens)
         tokens = tokens + self.drop_path(self.attn(self.norm1(tokens), height, width))
         return tokens + self.drop_path(self.mlp(self.norm2(tokens), height, width))
 

@@ -5,6 +5,7 @@ import re
 import timm
 
 from segwright.encoders.families import FAMILIES, find_family
+from segwright.encoders.outside import import_outside
 from segwright.errors import ConfigError, nearest
 
 ALIASES = {
@@ -46,6 +47,8 @@ def resolve_name(name: str) -> str:
                 f"'{plain}' has no tags, so '{tag}' means nothing. Give the path of a file as `pretrained`."
             )
         return plain
+    if not timm.is_model(plain):
+        import_outside()
     if not timm.is_model(plain):
         known = [*timm.list_models(), *ALIASES, *FAMILIES]
         raise ConfigError(f"no encoder is called '{model}'.{nearest(model, known)}")

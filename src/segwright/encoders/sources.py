@@ -85,12 +85,8 @@ def _file(path: Path) -> dict[str, Any]:
 
 def _published(name: str, tag: str | None) -> Source:
     """Weights that timm knows."""
-    cfg = timm.get_pretrained_cfg(f"{name}.{tag}" if tag else name)
-    if cfg is None or not cfg.has_weights:
-        raise WeightsError(
-            f"timm has no pretrained weights for '{name}'. Use pretrained=0, or give the path of a file."
-        )
-    origin = cfg.hf_hub_id or (cfg.url if isinstance(cfg.url, str) else str(cfg.url))
+    cfg = published(name, tag)
+    origin = origin_of(cfg)
     arguments: dict[str, Any] = {"pretrained": True, "pretrained_cfg": cfg.tag}
     cached = _cached(cfg)
     if cached is not None and not cfg.custom_load:
@@ -98,6 +94,21 @@ def _published(name: str, tag: str | None) -> Source:
     elif cached is None and (reason := _out_of_reach(cfg)):
         return out_of_reach(name, origin, reason, cfg.tag)
     return Source(origin, cfg.license, arguments)
+
+
+def published(name: str, tag: str | None) -> Any:
+    """What timm says of these weights. `WeightsError`: it has none."""
+    cfg = timm.get_pretrained_cfg(f"{name}.{tag}" if tag else name)
+    if cfg is None or not cfg.has_weights:
+        raise WeightsError(
+            f"timm has no pretrained weights for '{name}'. Use pretrained=0, or give the path of a file."
+        )
+    return cfg
+
+
+def origin_of(cfg: Any) -> str:
+    """The hub's id of weights that timm knows, or their address."""
+    return cfg.hf_hub_id or (cfg.url if isinstance(cfg.url, str) else str(cfg.url))
 
 
 def out_of_reach(name: str, origin: str, reason: str, tag: str | None) -> Source:

@@ -12,7 +12,7 @@ Shapes: B batch, H x W the image, P the patch's side, D channels of the ViT, h x
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,19 +90,29 @@ class PlainVit(nn.Module):
         self.doublings = [exponent - int(math.log2(STRIDES[level])) for level in levels] if pyramid else [0] * 4
         self.pyramid = nn.ModuleList(_scaled(dim, n) for n in self.doublings) if pyramid else None
         self.strides = tuple(STRIDES[level] for level in levels) if pyramid else (self.patch_px,) * 4
+        self.unused: set[int] = set()
         self.feature_info = Levels(tuple(dim >> max(0, n) for n in self.doublings), self.strides)
+
+    def leave_out(self, unused: Iterable[int]) -> None:
+        """The pyramid's levels that nobody takes are not made; None stands in their place."""
+        if self.pyramid is not None:
+            self.unused |= set(unused)
+            for level in self.unused:
+                self.pyramid[level] = nn.Identity()
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute each block in the backward pass instead of keeping what it computed."""
         self.vit.set_grad_checkpointing(enable)
 
-    def forward(self, image: Tensor) -> list[Tensor]:
+    def forward(self, image: Tensor) -> list[Any]:
         maps = get_vit_features(self.vit, image, self.blocks)
+        return [None if level in self.unused else self._level(level, x, image) for level, x in enumerate(maps)]
+
+    def _level(self, level: int, x: Tensor, image: Tensor) -> Tensor:
+        """A block's map as the map of that level, at its stride."""
         if self.pyramid is not None:
-            maps = [level(x) for level, x in zip(self.pyramid, maps, strict=True)]
-        cells = [self.patch_px / 2**n for n in self.doublings]
-        size = image.shape[-2:]
-        return [cover(x, cell, size, s) for x, cell, s in zip(maps, cells, self.strides, strict=True)]
+            x = self.pyramid[level](x)
+        return cover(x, self.patch_px / 2 ** self.doublings[level], image.shape[-2:], self.strides[level])
 
 
 def plain_vit(

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
 from segwright.encoders.layouts import LAYOUTS, Layout, find_layout
@@ -91,6 +92,19 @@ def to_mit(state_dict: Mapping[str, Any], model: nn.Module) -> dict[str, Tensor]
             misfit(_name(model), layout.title, {"missing": missing, "unexpected": unexpected, "shape": shapes})
         )
     return fitted | own_head
+
+
+def load_mit(model: nn.Module, tensors: Mapping[str, Any]) -> None:
+    """Loads a foreign checkpoint into a Mix Transformer; weights for RGB are spread over other channels as timm does.
+
+    Raises:
+        WeightsError: as `to_mit`.
+    """
+    fitted = to_mit(tensors, model)
+    channels = model.get_parameter(FIRST_CONV).shape[1]
+    if fitted[FIRST_CONV].shape[1] != channels:
+        fitted[FIRST_CONV] = adapt_input_conv(channels, fitted[FIRST_CONV])
+    model.load_state_dict(fitted)
 
 
 def _collect(

@@ -67,6 +67,7 @@ class AsppHead(nn.Module):
     def __init__(self, channels: Sequence[int], num_classes: int, width: int = 512, rates: Sequence[int] = ()) -> None:
         super().__init__()
         self.width = width
+        self.used = (0, len(channels) - 1)
         self.rates = tuple(rates)
         self.pooled = conv_norm_relu(channels[-1], width)
         self.point = conv_norm_relu(channels[-1], width)

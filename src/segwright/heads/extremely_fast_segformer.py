@@ -46,6 +46,7 @@ class ExtremelyFastSegformerHead(nn.Module):
     def __init__(self, channels: Sequence[int], num_classes: int, width: int = 64) -> None:
         super().__init__()
         self.width = width
+        self.used = tuple(range(self.level, len(channels)))
         self.project = nn.ModuleList(nn.Linear(c, width, bias=False) for c in channels[self.level :])
         self.norm = nn.BatchNorm2d(width)
         self.classifier = nn.Conv2d(width, num_classes, 1)
@@ -65,8 +66,9 @@ class ExtremelyFastSegformerHead(nn.Module):
         return F.relu(self.norm(summed), inplace=True)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        if may_fold(self, maps):
-            return sum_relu(maps[self.level :], *self._folded(maps[self.level]), self.classifier)
+        taken = maps[self.level :]
+        if may_fold(self, taken):
+            return sum_relu(taken, *self._folded(taken[0]), self.classifier)
         return linear(self.features(maps), self.classifier.weight.flatten(1), self.classifier.bias)
 
     def _folded(self, like: Tensor) -> tuple[list[Tensor], Tensor]:

@@ -8,7 +8,7 @@ import huggingface_hub
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RepositoryNotFoundError
 
 from segwright.encoders import sources
-from segwright.encoders.adapter import NETWORK
+from segwright.encoders.making import NETWORK
 from segwright.errors import WeightsError
 
 REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")

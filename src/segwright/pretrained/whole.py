@@ -15,7 +15,7 @@ from segwright.encoders import Encoder, resolve_name
 from segwright.encoders.mit_variants import VARIANTS, default_cfgs
 from segwright.encoders.names import split_tag
 from segwright.encoders.sources import HUB_FILES, WORDS, out_of_reach
-from segwright.encoders.weights import read_weights, to_mit
+from segwright.encoders.weights import load_mit, read_weights
 from segwright.errors import ConfigError, WeightsError
 from segwright.heads.segformer_weights import find_layout, to_head
 from segwright.pretrained.hub import OutOfReachError, hub_file
@@ -52,7 +52,7 @@ class Whole:
         net, own = encoder.net.model, head.state_dict()
         try:
             fitted = to_head(self.tensors, own, new_classifier=True)
-            net.load_state_dict(to_mit(self.tensors, net))
+            load_mit(net, self.tensors)
         except WeightsError as error:
             raise WeightsError(f"{self.origin}: {error}") from None
         head.load_state_dict(fitted)
@@ -91,7 +91,7 @@ def choose_weights(encoder: str, head: str, width: int | None, wanted: Any) -> t
     model, _ = split_tag(resolve_name(encoder))
     if wanted == "ade20k":
         return _ade20k(model, head, width), False
-    if wanted == "imagenet" and model in VARIANTS:
+    if wanted == "imagenet":
         return None, True
     path = _path(wanted)
     if path is None:
