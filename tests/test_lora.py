@@ -61,10 +61,13 @@ def names(model: nn.Module) -> set[str]:
         ("vit_base_patch14_dinov2", ["qkv"], 294_912),
         ("vit_large_patch16_224", ["qkv"], 786_432),
         ("vit_small_patch14_dinov2", ["qkv", "attn.proj", "fc1", "fc2"], 589_824),
+        ("vit_base_patch16_224", ["qkv", "attn.proj", "fc1", "fc2"], 1_179_648),
+        ("vit_large_patch16_dinov3", ["qkv", "attn.proj", "fc1", "fc2"], 3_145_728),
     ],
 )
 def test_adapters_have_as_many_weights_as_rank_and_sides_say(encoder: str, targets: list[str], count: int) -> None:
-    """Rank 8, qkv: depth * 8 * (D + 3 D): 12 * 8 * 4 * 384, 12 * 8 * 4 * 768, 24 * 8 * 4 * 1024."""
+    """Rank 8, qkv: depth * 8 * (D + 3 D): 12 * 8 * 4 * 384, 12 * 8 * 4 * 768, 24 * 8 * 4 * 1024. All four: each block
+    4 D for qkv, 2 D for the projection, 5 D for each half of the MLP: 12 * 8 * 16 * 384 and so on."""
     with torch.device("meta"):
         model = Model(create_encoder(encoder, pyramid=False), nn.Identity())
     lora.enable_lora(model, targets=targets)
@@ -125,6 +128,47 @@ def test_saved_adapters_alone_give_the_same_in_a_fresh_model(tmp_path: Path) -> 
     lora.enable_lora(again, r=4, alpha=8)
     lora.load_adapters(again, path)
     assert torch.equal(again.encoder.net.vit.blocks[0].attn.qkv.lora_B["default"].weight.detach(), _first(model))
+
+
+@pytest.mark.parametrize(
+    ("encoder", "targets"),
+    [
+        ("test_vit", ["qkv", "mlp.fc2"]),
+        ("mit_b0", ["attn.q", "patch_embed1.proj", "mlp.fc2"]),
+        ("test_resnet", ["conv1", "conv2"]),
+    ],
+)
+def test_a_state_dict_is_merged_as_the_model_is(encoder: str, targets: list[str]) -> None:
+    """Linear layers, and convolutions of 1 x 1, 3 x 3 and 7 x 7 pixels."""
+    plain = Model(create_encoder(encoder), nn.Identity()).eval()
+    model = Model(create_encoder(encoder), nn.Identity())
+    model.load_state_dict(plain.state_dict())
+    lora.enable_lora(model, r=3, alpha=7, targets=targets)
+    torch.manual_seed(0)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            nn.init.normal_(parameter, std=0.1)
+    image = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        adapted = model.eval()(image)
+    state = lora.merged(model.state_dict(), 7)
+    before = plain.state_dict()
+    moved = [key for key in before if not torch.equal(before[key], state[key])]
+    assert moved
+    assert all(key.removesuffix(".weight").endswith(tuple(targets)) for key in moved)
+    lora.disable_lora(model)
+    for key, tensor in model.state_dict().items():
+        torch.testing.assert_close(state[key], tensor, rtol=0, atol=1e-6)
+    plain.load_state_dict(state)
+    with torch.no_grad():
+        for found, expected in zip(plain(image), adapted, strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_merging_a_state_dict_without_adapters_changes_nothing() -> None:
+    state = segmenter().state_dict()
+    merged = lora.merged(state, 16)
+    assert all(merged[key] is tensor for key, tensor in state.items())
 
 
 def _first(model: Any) -> Tensor:
@@ -211,7 +255,21 @@ def test_targets_that_mean_nothing_are_answered_with_the_layers_names() -> None:
         lora.find_targets(encoder, [])
 
 
-@pytest.mark.parametrize("wrong", [{"r": 0}, {"dropout": 1.0}])
+def test_convolutions_in_groups_are_refused_since_nothing_can_be_merged_into_them() -> None:
+    with pytest.raises(ConfigError, match=r"a Conv2d in 128 groups; .* not in groups\. "):
+        lora.find_targets(create_encoder("mit_b0"), ["dwconv"])
+    with pytest.raises(ConfigError, match=r"attn\.sr, a BlockConv2d;"):
+        lora.find_targets(create_encoder("mit_b0"), ["sr"])
+
+
+def test_what_is_no_layer_does_not_hide_the_layers_of_its_name() -> None:
+    """The stem of this ResNet is a sequence called conv1, as the first convolution of each block is."""
+    found = lora.find_targets(create_encoder("test_resnet"), ["conv1"])
+    assert found
+    assert all(name.endswith("0.conv1") for name in found)
+
+
+@pytest.mark.parametrize("wrong", [{"r": 0}, {"dropout": 1.0}, {"alpha": 0}])
 def test_values_that_cannot_work_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="r is 1 or more, dropout from 0 to below 1"):
         lora.enable_lora(segmenter(), **wrong)
@@ -275,3 +333,27 @@ def test_adapters_work_in_convolutional_and_mixed_encoders() -> None:
         lora.enable_lora(model, targets=[target])
         sum(x.square().mean() for x in model.encoder(torch.randn(1, 3, 64, 64))).backward()
         assert all(p.grad is not None for name, p in model.named_parameters() if "lora_B" in name)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "targets"),
+    [
+        ("swin_tiny_patch4_window7_224", ["qkv"]),
+        ("pvt_v2_b0", ["attn.q", "attn.kv"]),
+        ("convnext_atto", ["mlp.fc1", "mlp.fc2"]),
+        ("resnet10t", ["conv2"]),
+    ],
+)
+def test_the_targets_that_the_page_names_fit(encoder: str, targets: list[str]) -> None:
+    model = Model(create_encoder(encoder), nn.Identity())
+    lora.enable_lora(model, targets=targets)
+    assert len([name for name in names(model) if "lora_A" in name]) >= 4
+
+
+@pytest.mark.parametrize(("encoder", "targets"), [("test_vit", ["qkv"]), ("mit_b0", ["attn.q"])])
+def test_adapters_learn_beside_gradient_checkpointing(encoder: str, targets: list[str]) -> None:
+    """Nothing before the first adapter has a gradient, at which some ways of recomputing lose those behind it."""
+    model = Model(create_encoder(encoder, checkpointing=True), nn.Identity()).train()
+    lora.enable_lora(model, targets=targets)
+    sum(x.square().mean() for x in model.encoder(torch.randn(1, 3, 64, 64))).backward()
+    assert all(p.grad is not None and p.grad.any() for name, p in model.named_parameters() if "lora_B" in name)

@@ -184,7 +184,7 @@ def train_step(t: Training, batch: dict[str, Tensor]) -> float | None:
     """Forward, backward, step. The loss, or None where it was not finite and the step was skipped."""
     image, mask = to_device(batch, t.engine, t.bare)
     statistics = [buffer.clone() for buffer in t.bare.buffers()] if t.config.on_nan == "skip" else []
-    loss = t.loss(t.model(image), mask)
+    loss = t.loss(t.model(image, resize=False), mask)
     value = float(loss.detach())
     t.optimizer.zero_grad(set_to_none=True)
     norm = 0.0

@@ -7,6 +7,7 @@ from torch.optim import AdamW
 
 from segwright.errors import ConfigError
 from segwright.model import is_encoder
+from segwright.training.freeze import may_train
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,14 +37,14 @@ class Config:
 
 
 def build_optimizer(model: nn.Module, config: Config) -> AdamW:
-    """AdamW over the groups `head` and `encoder`, in this order. Frozen parameters are in it: they may thaw later."""
+    """AdamW over the groups `head` and `encoder`, in this order. What may thaw later is in it; of an encoder with LoRA
+    adapters, the adapters alone."""
     head_rate, encoder_rate = config.rates()
-    named = list(model.named_parameters())
     groups = [
-        {"name": "head", "params": [p for n, p in named if not is_encoder(n)], "lr": head_rate},
-        {"name": "encoder", "params": [p for n, p in named if is_encoder(n)], "lr": encoder_rate},
+        {"name": "head", "params": [p for n, p in model.named_parameters() if not is_encoder(n)], "lr": head_rate},
+        {"name": "encoder", "params": may_train(model), "lr": encoder_rate},
     ]
-    return AdamW(groups, weight_decay=config.weight_decay)
+    return AdamW(groups, weight_decay=config.weight_decay, fused=True)
 
 
 def rates_now(optimizer: AdamW) -> dict[str, float]:

@@ -1,0 +1,122 @@
+"""What --overwrite and --resume keep of a run's folder, and how its times add up."""
+
+import json
+import shutil
+
+import pytest
+
+import segwright
+from runs import small
+from segwright import checkpoint
+from segwright.errors import ConfigError, SegwrightError
+from segwright.training import loop
+from segwright.verbs.folder import aside, same_config, set_aside, settle
+from segwright.verbs.settings import gather
+
+BRIEF = {"train": {"epochs": 1, "freeze_epochs": 0}}
+
+
+def overwriting(painted, folder, **sections):
+    return small(painted, folder, **{**BRIEF, "run": {"output": str(folder), "overwrite": True}, **sections})
+
+
+def a_run(folder, mark):
+    """What is left of a run, and which one it was."""
+    folder.mkdir()
+    (folder / "config.yaml").write_text(mark)
+    return folder
+
+
+def listing(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("error", [RuntimeError("bad image"), KeyboardInterrupt()])
+def test_an_overwriting_run_that_fails_before_its_first_checkpoint_gives_the_old_one_back(
+    painted, tmp_path, monkeypatch, error
+):
+    old = a_run(tmp_path / "r", "old")
+    (old / "last.pth").write_text("weights")
+    seen = []
+
+    def failing(*_):
+        seen.append((listing(old), aside(old).is_dir()))
+        raise error
+
+    monkeypatch.setattr(loop, "train_step", failing)
+    with pytest.raises(type(error)):
+        segwright.train(overwriting(painted, old))
+    assert listing(tmp_path) == ["r"]
+    assert listing(old) == ["config.yaml", "last.pth"]
+    assert (old / "config.yaml").read_text() == "old"
+    names, waits = seen[0]
+    assert "last.pth" not in names
+    assert waits, "the old run was gone before the new one had anything"
+
+
+def test_an_overwriting_run_that_fails_later_keeps_its_own_checkpoint(painted, tmp_path, monkeypatch):
+    step, calls, old = loop.train_step, [0], a_run(tmp_path / "r", "old")
+
+    def failing(*args):
+        calls[0] += 1
+        if calls[0] == 4:  # the first step of the second epoch
+            raise RuntimeError
+        return step(*args)
+
+    monkeypatch.setattr(loop, "train_step", failing)
+    with pytest.raises(RuntimeError):
+        segwright.train(overwriting(painted, old, train={"epochs": 3, "freeze_epochs": 0, "seed": 9}))
+    assert checkpoint.load(old / "last.pth")["config"]["train"]["seed"] == 9
+    assert listing(tmp_path) == ["r"]
+
+
+def test_after_a_kill_the_run_that_has_weights_is_kept(tmp_path):
+    """Killed before its first checkpoint, the new run is given up; killed after it, the old one."""
+    folder = a_run(tmp_path / "r", "old")
+    set_aside(folder)
+    a_run(folder, "new")
+    settle(folder)
+    assert (folder / "config.yaml").read_text() == "old"
+    set_aside(folder)
+    a_run(folder, "new")
+    (folder / "last.pth").write_text("")
+    settle(folder)
+    assert (folder / "config.yaml").read_text() == "new"
+    assert listing(tmp_path) == ["r"]
+
+
+def test_a_second_overwrite_after_a_kill_loses_no_weights(tmp_path):
+    folder = a_run(tmp_path / "r", "old")
+    set_aside(folder)
+    a_run(folder, "killed at once")
+    set_aside(folder)
+    assert (aside(folder) / "config.yaml").read_text() == "old"
+
+
+def test_a_folder_with_more_than_a_run_is_not_moved(tmp_path):
+    folder = a_run(tmp_path / "r", "old")
+    (folder / "thesis.txt").write_text("x")
+    with pytest.raises(SegwrightError, match=r"holds what no run writes \(thesis.txt\)"):
+        set_aside(folder)
+    assert listing(tmp_path) == ["r"]
+
+
+def test_the_time_of_a_resumed_run_counts_the_epochs_before(finished, painted, tmp_path):
+    """Three epochs that are done took 1000 s each by the log; the fourth takes some seconds."""
+    short = json.loads((finished / "training_params.json").read_text())["result"]["seconds"]
+    folder = shutil.copytree(finished, tmp_path / "r")
+    payload = checkpoint.load(folder / "last.pth")
+    assert sum(row["seconds"] for row in payload["rows"]) <= short < 500
+    payload["rows"] = [row | {"seconds": 1000.0} for row in payload["rows"][:3]]
+    checkpoint.save(folder / "last.pth", payload | {"epoch": 3, "best_epoch": 1})
+    segwright.train(small(painted, folder), resume=True)
+    assert 3000 < json.loads((folder / "training_params.json").read_text())["result"]["seconds"] < 3500
+
+
+def test_a_run_that_began_before_a_key_was_there_may_go_on_with_its_default(painted, tmp_path):
+    settings = gather(small(painted, tmp_path / "r"))
+    old = settings.dump()
+    del old["lora"], old["train"]["on_nan"]
+    same_config(old, settings)
+    with pytest.raises(ConfigError, match=r"train.epochs: 4 -> 5"):
+        same_config(old, gather(small(painted, tmp_path / "r", train={"epochs": 5})))
