@@ -479,3 +479,166 @@ def test_compressed_run_lengths_are_told_as_pycocotools_packs_them():
         got = run_lengths(packed)
         assert got is not None
         np.testing.assert_array_equal(got, expected)
+
+
+# several classes
+
+
+def several(tmp_path: Path, annotations: dict[str, list[dict[str, Any]]], categories: list[tuple[int, str]]) -> Path:
+    """One image of 20 x 30 in each split, with these annotations; `box` is top, left, bottom, right."""
+    for split, entries in annotations.items():
+        (tmp_path / split).mkdir(parents=True)
+        Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(tmp_path / split / f"{split}.png")
+        listed = []
+        for number, entry in enumerate(entries):
+            top, left, bottom, right = entry.pop("box")
+            polygon = [left, top, right, top, right, bottom, left, bottom]
+            listed.append({"id": number, "image_id": 0, "segmentation": [polygon], "iscrowd": 0} | entry)
+        content = {
+            "images": [{"id": 0, "file_name": f"{split}.png", "height": 20, "width": 30}],
+            "categories": [{"id": number, "name": name, "supercategory": "none"} for number, name in categories],
+            "annotations": listed,
+        }
+        (tmp_path / split / ANNOTATIONS).write_text(json.dumps(content))
+    return tmp_path
+
+
+STREET = [(7, "car"), (3, "road"), (9, "person")]
+
+
+def only(root: Path, **options: Any) -> np.ndarray:
+    return coco.build(Config(root=str(root), **options)).splits["train"].mask(0)
+
+
+def test_all_categories_are_classes_by_their_ids_over_a_background(tmp_path):
+    entries = [{"category_id": 7, "box": (0, 0, 5, 5)}, {"category_id": 9, "box": (10, 10, 15, 12)}]
+    root = several(tmp_path, {"train": entries}, STREET)
+    source = coco.build(Config(root=str(root), classes="all"))
+    assert list(source.classes) == ["background", "road", "car", "person"]
+    expected = np.zeros((20, 30), np.uint8)
+    expected[:5, :5], expected[10:15, 10:12] = 2, 3
+    np.testing.assert_array_equal(source.splits["train"].mask(0), expected)
+
+
+def test_a_list_gives_the_classes_and_their_order(tmp_path):
+    entries = [{"category_id": 7, "box": (0, 0, 5, 5)}, {"category_id": 9, "box": (10, 10, 15, 12)}]
+    root = several(tmp_path, {"train": entries}, STREET)
+    source = coco.build(Config(root=str(root), classes=["person", "road"]))
+    assert list(source.classes) == ["background", "person", "road"]
+    assert np.unique(source.splits["train"].mask(0)).tolist() == [0, 1]
+    assert "'car' is background" in found(root, "classes", classes=["person", "road"]).message
+
+
+def test_ids_are_dense_over_the_union_of_the_splits_and_equal_in_all(tmp_path):
+    """The splits name the same class by different ids, and each lacks one that the other has."""
+    root = several(tmp_path, {"train": [{"category_id": 7, "box": (0, 0, 5, 5)}]}, [(7, "car"), (3, "road")])
+    other = several(tmp_path / "other", {"valid": [{"category_id": 2, "box": (0, 0, 5, 5)}]}, [(2, "car"), (5, "dog")])
+    (other / "valid").rename(root / "valid")
+    source = coco.build(Config(root=str(root), classes="all"))
+    assert list(source.classes) == ["background", "car", "road", "dog"]  # least ids 2, 3, 5
+    assert source.splits["train"].mask(0).max() == source.splits["valid"].mask(0).max() == 1
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_smaller_annotation_lies_on_top_whatever_the_order(tmp_path, turned):
+    entries = [{"category_id": 7, "box": (2, 2, 18, 28)}, {"category_id": 9, "box": (5, 5, 9, 9)}]
+    root = several(tmp_path, {"train": entries[::-1] if turned else entries}, STREET)
+    mask = only(root, classes="all")
+    assert (mask == 3).sum() == 16
+    assert (mask == 2).sum() == 16 * 26 - 16
+
+
+def test_of_equal_annotations_the_later_lies_on_top(tmp_path):
+    entries = [{"category_id": 7, "box": (2, 2, 8, 8)}, {"category_id": 9, "box": (2, 5, 8, 11)}]
+    mask = only(several(tmp_path, {"train": entries}, STREET), classes="all")
+    assert (mask[2:8, 5:8] == 3).all()
+
+
+def test_a_crowd_lies_below_single_things_however_small_it_is(tmp_path):
+    entries = [{"category_id": 7, "box": (2, 2, 18, 28)}, {"category_id": 9, "box": (5, 5, 9, 9), "iscrowd": 1}]
+    assert not (only(several(tmp_path, {"train": entries}, STREET), classes="all") == 3).any()
+
+
+def test_what_is_ignored_is_255_and_lies_on_top(tmp_path):
+    categories = [*STREET, (11, "ignore"), (12, "void")]
+    entries = [{"category_id": 11, "box": (2, 2, 18, 28)}, {"category_id": 9, "box": (5, 5, 9, 9)}]
+    root = several(tmp_path, {"train": entries}, categories)
+    assert np.unique(only(root, classes="all")).tolist() == [0, 255]
+    other = coco.build(Config(root=str(root), classes="all", ignore="void"))
+    assert list(other.classes) == ["background", "road", "car", "person", "ignore"]
+
+
+def test_an_annotated_background_is_0(tmp_path):
+    entries = [{"category_id": 3, "box": (0, 0, 20, 30)}, {"category_id": 7, "box": (5, 5, 9, 9)}]
+    root = several(tmp_path, {"train": entries}, STREET)
+    source = coco.build(Config(root=str(root), classes="all", background="road"))
+    assert list(source.classes) == ["road", "car", "person"]
+    assert np.unique(source.splits["train"].mask(0)).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(("classes", "names"), [(["car"], ["car"]), (["background", "car"], ["background", "car"])])
+def test_one_class_is_a_binary_task_unless_the_background_is_named(tmp_path, classes, names):
+    entries = [{"category_id": 7, "box": (0, 0, 5, 5)}, {"category_id": 9, "box": (10, 10, 15, 12)}]
+    source = coco.build(Config(root=str(several(tmp_path, {"train": entries}, STREET)), classes=classes))
+    assert list(source.classes) == names
+    assert source.splits["train"].mask(0).sum() == 25
+
+
+def test_a_class_that_is_not_there_is_an_error_with_the_nearest(root):
+    finding = found(root, "no-such-class", classes=["crak"])
+    assert finding.level == "error"
+    assert "Did you mean 'crack'?" in finding.message
+
+
+def test_more_classes_than_masks_can_tell_apart_are_an_error(tmp_path):
+    categories = [(number, f"class {number}") for number in range(1, 255)]
+    root = several(tmp_path, {"train": [{"category_id": 1, "box": (0, 0, 5, 5)}]}, categories)
+    assert found(root, "too-many-classes", classes="all").level == "error"
+    (tmp_path / "fits").mkdir()
+    fewer = several(tmp_path / "fits", {"train": [{"category_id": 1, "box": (0, 0, 5, 5)}]}, categories[:-1])
+    assert len(coco.build(Config(root=str(fewer), classes="all")).classes) == 254
+
+
+@pytest.mark.parametrize("classes", ["every", [], ["a", "a"], [1], 3, {"a": 1}])
+def test_classes_that_are_no_names_are_refused(classes):
+    with pytest.raises(ConfigError, match=r"data\.classes"):
+        Config(root="x", classes=classes)
+
+
+def test_classes_come_through_a_config_and_the_command_line(root):
+    from segwright.verbs.settings import gather
+
+    flags = {"data.root": str(root)}
+    settings = gather(None, flags, ["data.name=coco", "data.classes=[joint,crack]"])
+    assert list(READERS.build("coco", settings.data.config).classes) == ["background", "joint", "crack"]
+    assert gather(settings.dump()).data == settings.data
+    assert gather(None, flags, ["data.name=coco", "data.classes=all"]).data.config.classes == "all"
+
+
+def test_real_annotations_of_several_classes_equal_pycocotools(real_data, tmp_path):
+    """The real cracks, every third one of another class; pycocotools draws them, the largest first."""
+    folder = real_data / "crack_coco"
+    if not folder.is_dir():
+        pytest.skip(f"no real cracks: {folder} is not there")
+    (tmp_path / "train").mkdir()
+    for image in (folder / "train").glob("*.jpg"):
+        (tmp_path / "train" / image.name).symlink_to(image)
+    content = json.loads((folder / "train" / ANNOTATIONS).read_text())
+    content["categories"] = [{"id": number, "name": f"crack {number}"} for number in (1, 2, 3)]
+    for number, entry in enumerate(content["annotations"]):
+        entry["category_id"] = 1 + number % 3
+    (tmp_path / "train" / ANNOTATIONS).write_text(json.dumps(content))
+    split = coco.build(Config(root=str(tmp_path), classes="all")).splits["train"]
+    reference = COCO(tmp_path / "train" / ANNOTATIONS)
+    ids = {picture["file_name"]: picture["id"] for picture in reference.dataset["images"]}
+    seen = set()
+    for index in range(len(split)):
+        drawn = [
+            (reference.annToMask(one), one["category_id"]) for one in reference.imgToAnns[ids[split.path(index).name]]
+        ]
+        expected = np.zeros((320, 480), np.uint8)
+        for mask, category in sorted(drawn, key=lambda pair: -int(pair[0].sum())):
+            expected[mask == 1] = category
+        np.testing.assert_array_equal(split.mask(index), expected)
+        seen |= set(np.unique(expected).tolist())
+    assert seen == {0, 1, 2, 3}

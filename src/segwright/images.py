@@ -14,6 +14,8 @@ Everything else (floating point, Lab, 32-bit values above 65535) is refused.
 
 import os
 import struct
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -43,35 +45,80 @@ def read_image(path: str | Path) -> np.ndarray:
 
     `DataError`, naming the file, if it is missing, broken or of an unknown kind.
     """
+    return decoded(path, rgb)
+
+
+def decoded(path: str | Path, pixels: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
+    """What `pixels` takes from the loaded image, (H, W) or (H, W, C), laid upright, writable. Errors as `read_image`.
+
+    `pixels` raises `ValueError` for an image that it cannot use.
+    """
     path = Path(path)
     try:
         with path.open("rb") as stream, _opened(stream, path) as image:
             image.load()
-            return np.ascontiguousarray(_turned(_rgb(image), _orientation(image)))
+            taken = np.ascontiguousarray(upright(pixels(image), _orientation(image)))
+            return taken if taken.flags.writeable else taken.copy()
     except (DataError, MemoryError):
         raise
     except Exception as error:  # a broken file makes Pillow's decoders raise almost anything
         raise _unreadable(path, error) from error
 
 
-def image_size(path: str | Path) -> tuple[int, int]:
-    """(H, W) as `read_image` would give it, from the header alone. `DataError` as there."""
+@dataclass(frozen=True)
+class Kind:
+    """What an image file's header says."""
+
+    format: str
+    """As Pillow calls it, e.g. `JPEG`."""
+    mode: str
+    """The kind of pixel as Pillow calls it, e.g. `RGB`."""
+    stored: tuple[int, int]
+    """(H, W) as the pixels lie in the file."""
+    orientation: int
+    """EXIF orientation, 1 to 8, that `read_image` applies."""
+    transparency: bool
+    """Whether pixels may be transparent."""
+    deep: bool
+    """Whether the file holds more than 8 bits a channel."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) as `read_image` gives it."""
+        return self.stored[::-1] if self.orientation in _QUARTER_TURNED else self.stored
+
+
+def image_kind(path: str | Path) -> Kind:
+    """What the header says, without reading pixels. `DataError` as in `read_image`."""
     path = Path(path)
     try:
         with path.open("rb") as stream, _opened(stream, path) as image:
             width, height, orientation = _header(image, path)
-            return (width, height) if orientation in _QUARTER_TURNED else (height, width)
+            deep = image.mode in _GREY_16 or any("16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+            clear = image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
+            return Kind(image.format or "", image.mode, (height, width), orientation, clear, deep)
     except (DataError, MemoryError):
         raise
     except Exception as error:  # as above
         raise _unreadable(path, error) from error
 
 
-def write_png(path: str | Path, array: np.ndarray) -> None:
-    """Writes (H, W) grey or (H, W, 3) RGB uint8, whole or not at all. Makes the folder. Raises `SegwrightError`."""
+def image_size(path: str | Path) -> tuple[int, int]:
+    """(H, W) as `read_image` would give it, from the header alone. `DataError` as there."""
+    return image_kind(path).size
+
+
+def write_png(path: str | Path, array: np.ndarray, colours: np.ndarray | None = None) -> None:
+    """Writes (H, W) grey or (H, W, 3) RGB uint8, whole or not at all. Makes the folder. Raises `SegwrightError`.
+
+    With `colours` (K, 3) uint8, (H, W) holds their indices, and viewers show the colours.
+    """
     assert array.dtype == np.uint8, array.dtype
     assert array.ndim == 2 or array.shape[2:] == (3,), array.shape
-    write_atomic(path, lambda file: Image.fromarray(array).save(file, format="PNG"))
+    image = Image.fromarray(array)
+    if colours is not None:
+        image.putpalette(colours.tobytes(), "RGB")
+    write_atomic(path, lambda file: image.save(file, format="PNG"))
 
 
 def _opened(stream: BinaryIO, path: Path) -> Image.Image:
@@ -86,7 +133,8 @@ def _opened(stream: BinaryIO, path: Path) -> Image.Image:
     return image
 
 
-def _rgb(image: Image.Image) -> np.ndarray:
+def rgb(image: Image.Image) -> np.ndarray:
+    """(H, W, 3) uint8 of a loaded image, as the head of this file says; not laid upright yet."""
     if image.mode in _GREY_16:
         return np.repeat(_eight_bit(image)[:, :, None], 3, axis=2)
     if image.mode not in _TO_RGB:
@@ -124,8 +172,8 @@ def _orientation(image: Image.Image) -> int:
         return 1  # broken EXIF in a good image
 
 
-def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Upright pixels. The names of the eight orientations: EXIF 2.32, tag 0x0112."""
+def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """(H, W) or (H, W, C) as stored -> upright. The names of the eight orientations: EXIF 2.32, tag 0x0112."""
     if orientation in _QUARTER_TURNED:
         pixels = pixels.swapaxes(0, 1)  # 5 is just that; 6, 7 and 8 are 5 followed by a mirroring
     if orientation in (3, 4, 7, 8):

@@ -4,9 +4,19 @@ A reader is a module with `Config`, `build(config) -> Source`, which raises `Dat
 unusable, and `scan(config) -> Source`, which notes it as a finding instead.
 """
 
-from segwright.datasets import coco
+from segwright.datasets import artefact, coco, folder, nnunet, seghiero, spark
 from segwright.registry import Catalogue
 
-READERS = Catalogue("datasets", {"coco": coco})
+READERS = Catalogue(
+    "datasets",
+    {
+        "coco": coco,
+        "nnunet": nnunet,
+        "spark": spark,
+        "seghiero": seghiero,
+        "artefact": artefact,
+        "folder": folder,
+    },
+)
 
 __all__ = ["READERS"]

@@ -57,10 +57,15 @@ class Notes:
 
     def _finding(self, code: str, seen: list[tuple[tuple[str, ...], str]]) -> Finding:
         level, what, fix = self._codes[code]
-        shown = "; ".join(": ".join(filter(None, (" = ".join(files), detail))) for files, detail in seen[:SHOWN])
+        shown = "; ".join(": ".join(filter(None, (_named(files), detail))) for files, detail in seen[:SHOWN])
         more = f"; and {len(seen) - SHOWN} more" if len(seen) > SHOWN else ""
         every = tuple(dict.fromkeys(file for files, _ in seen for file in files))
         return Finding(level, code, f"{what} ({len(seen)}): {shown}{more}.", fix, every)
+
+
+def _named(files: tuple[str, ...]) -> str:
+    """The first of the files that belong together."""
+    return " = ".join(files[:SHOWN]) + (f" and {len(files) - SHOWN} more" if len(files) > SHOWN else "")
 
 
 def by_level(findings: Iterable[Finding]) -> list[Finding]:

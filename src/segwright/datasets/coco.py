@@ -1,27 +1,30 @@
 """COCO segmentation, one annotation file per split beside its images: the layout that Roboflow exports.
 
-A binary task: crack or not, where "crack" is every category whose name the pattern finds. Roboflow's placeholder for
-the project is left out: a category that another one names as its supercategory and that no annotation of any split
-refers to (unless that would leave none). Masks lie at the image's own size, by pycocotools.
+Either a binary task: crack or not, where "crack" is every category whose name the pattern finds; or, with `classes`,
+several classes over a background (`coco_classes`). Masks lie at the image's own size, by pycocotools; where annotations
+overlap, the smaller one lies on top (`coco_masks.paint`).
 """
 
 import re
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from segwright.datasets import coco_file, coco_masks
+from segwright.datasets import coco_classes, coco_file
 from segwright.datasets.base import Notes, Source, sound
 from segwright.datasets.coco_codes import CODES
 from segwright.datasets.coco_example import example
 from segwright.datasets.coco_file import Category, CocoFile, Id, Picture
+from segwright.datasets.coco_masks import Shape, checked, paint
 from segwright.datasets.coco_pictures import usable
 from segwright.errors import ConfigError, DataError
 from segwright.images import read_image
 
-__all__ = ["CocoSplit", "Config", "build", "example", "scan"]
+__all__ = ["CocoSplit", "Config", "build", "example", "recognises", "scan"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +41,20 @@ class Config:
     """Folder of the test images, inside root."""
     annotations: str = "_annotations.coco.json"
     """Name of the annotation file in each split's folder."""
+    classes: Any = None
+    """`all`: each category is a class; a list of names: these are, in this order; none: one class, by `pattern`."""
+    background: str = "background"
+    """With `classes`: name of class 0, which is also that of all pixels without an annotation."""
+    ignore: str = "ignore"
+    """With `classes`: name of the category whose pixels do not count."""
 
     def __post_init__(self) -> None:
+        listed = isinstance(self.classes, list | tuple) and all(isinstance(name, str) for name in self.classes)
+        if not (self.classes in (None, "all") or (listed and len(set(self.classes)) == len(self.classes) > 0)):
+            raise ConfigError(
+                f"data.classes is {self.classes!r}; a class can only be made of a category's name. Give 'all', or a "
+                "list of different names, or leave it out for one class by data.pattern."
+            )
         try:
             re.compile(self.pattern)
         except re.error as error:
@@ -51,12 +66,12 @@ class Config:
 
 @dataclass(frozen=True)
 class CocoImage:
-    """One image and what is positive on it. `file_name` is relative to the split's folder."""
+    """One image and what lies on it. `file_name` is relative to the split's folder."""
 
     file_name: str
     height: int
     width: int
-    positive: tuple[coco_masks.Segmentation, ...]
+    shapes: tuple[Shape, ...]
 
 
 @dataclass(frozen=True)
@@ -83,9 +98,9 @@ class CocoSplit:
         return read_image(self.path(index))
 
     def mask(self, index: int) -> np.ndarray:
-        """(H, W) uint8, 1 = positive."""
+        """(H, W) uint8 class ids, 255 = ignore."""
         image = self.images[index]
-        return coco_masks.union(image.positive, image.height, image.width)
+        return paint(image.shapes, image.height, image.width)
 
 
 def build(config: Config) -> Source:
@@ -104,13 +119,25 @@ def scan(config: Config) -> Source:
     read = {name: coco_file.read(folder / config.annotations, labels[name], notes) for name, folder in folders.items()}
     files = {name: file for name, file in read.items() if file is not None}
     names = {name: _names(file, files, labels[name], notes) for name, file in files.items()}
-    positive = _positive(files, names, config.pattern, notes)
+    classes = _classes(config, files, names, notes)
     splits = {
-        name: _split(name, folders[name], config.annotations, file, names[name], positive, notes)
+        name: _split(name, folders[name], config.annotations, file, names[name], classes.ids, notes)
         for name, file in files.items()
     }
-    classes = sorted({category.name for category in positive}) or [config.pattern]
-    return Source((" / ".join(classes),), splits, notes.findings())
+    return Source(classes.names, splits, notes.findings())
+
+
+def recognises(root: Path) -> bool:
+    """Whether a folder looks like this layout, with its usual names."""
+    return any((Path(root) / split / Config.annotations).is_file() for split in ("train", "valid", "test"))
+
+
+def _classes(
+    config: Config, files: dict[str, CocoFile], names: dict[str, dict[Id, Category]], notes: Notes
+) -> coco_classes.Classes:
+    if config.classes is None:
+        return coco_classes.by_pattern(files, names, config.pattern, notes)
+    return coco_classes.by_name(files, names, config.classes, config.background, config.ignore, notes)
 
 
 def _folders(root: Path, config: Config, notes: Notes) -> dict[str, Path]:
@@ -145,44 +172,17 @@ def _names(file: CocoFile, files: dict[str, CocoFile], label: str, notes: Notes)
     return others | own
 
 
-def _positive(
-    files: dict[str, CocoFile], names: dict[str, dict[Id, Category]], pattern: str, notes: Notes
-) -> set[Category]:
-    """The categories of all splits that the pattern finds, without placeholders. If there are none, an error note."""
-    listed = [category for file in files.values() for category in file.categories]
-    categories = set(listed)
-    used = {names[name].get(entry.category_id) for name, file in files.items() for entry in file.annotations}
-    dummies = {
-        category
-        for category in categories - used
-        if any(other.supercategory == category.name for other in listed if other != category)
-    }
-    if dummies == categories:
-        dummies = set()
-    for category in sorted(dummies, key=str):
-        notes.see("dummy-category", "", f"'{category.name}'")
-    kept = categories - dummies
-    positive = {category for category in kept if re.search(pattern, category.name, re.IGNORECASE)}
-    if files and not positive:
-        there = ", ".join(sorted({f"'{category.name}'" for category in kept})) or "none at all"
-        notes.see("no-matching-category", "", f"the pattern is '{pattern}', the categories are {there}")
-    for kind, group in (("positive", positive), ("background", kept - positive)):
-        for name in sorted({category.name for category in group}) if positive else ():
-            notes.see("classes", "", f"'{name}' is {kind}")
-    return positive
-
-
 def _split(
     name: str,
     folder: Path,
     annotations: str,
     file: CocoFile,
     names: dict[Id, Category],
-    positive: set[Category],
+    ids: Mapping[Category, int],
     notes: Notes,
 ) -> CocoSplit:
     pictures = usable(folder, file.images, notes)
-    masks = _masks(folder.name, file, pictures, names, positive, notes)
+    masks = _shapes(folder.name, file, pictures, names, ids, notes)
     images = [
         CocoImage(picture.file_name, picture.height, picture.width, tuple(masks[picture.id])) for picture in pictures
     ]
@@ -193,29 +193,29 @@ def _split(
     return CocoSplit(name, folder, annotations, tuple(sorted(images, key=lambda image: image.file_name)))
 
 
-def _masks(
+def _shapes(
     label: str,
     file: CocoFile,
     pictures: list[Picture],
     names: dict[Id, Category],
-    positive: set[Category],
+    ids: Mapping[Category, int],
     notes: Notes,
-) -> dict[Id, list[coco_masks.Segmentation]]:
-    """Image id -> the positive segmentations that can be painted."""
+) -> dict[Id, list[Shape]]:
+    """Image id -> what of a class can be painted on it."""
     by_id = {picture.id: picture for picture in pictures}
     listed = {picture.id for picture in file.images}
-    masks: dict[Id, list[coco_masks.Segmentation]] = defaultdict(list)
+    shapes: dict[Id, list[Shape]] = defaultdict(list)
     for entry in file.annotations:
         category, picture = names.get(entry.category_id), by_id.get(entry.image_id)
         if entry.image_id not in listed:
             notes.see("orphan-annotation", label, f"image id {entry.image_id}")
         if category is None:
             notes.see("unknown-category", label, f"category id {entry.category_id}")
-        if picture is None or category not in positive:
+        if picture is None or category is None or category not in ids:
             continue
-        segmentation, problems = coco_masks.checked(entry.segmentation, picture.height, picture.width)
+        segmentation, problems = checked(entry.segmentation, picture.height, picture.width)
         for code, detail in problems:
             notes.see(code, f"{label}/{picture.file_name}", detail)
         if segmentation is not None:
-            masks[picture.id].append(segmentation)
-    return masks
+            shapes[picture.id].append(Shape(segmentation, ids[category], entry.crowd))
+    return shapes

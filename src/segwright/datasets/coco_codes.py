@@ -30,7 +30,18 @@ CODES: dict[str, tuple[Level, str, str]] = {
     "no-matching-category": (
         "error",
         "no category matches the pattern, so nothing would be positive",
-        "Set data.pattern to one of these names, or to a regular expression that finds it.",
+        "Set data.pattern to one of these names, or to a regular expression that finds it; data.classes=all makes each "
+        "category a class.",
+    ),
+    "no-such-class": (
+        "error",
+        "classes that no category of the files is called",
+        "Take names that are there into data.classes, or set it to all.",
+    ),
+    "too-many-classes": (
+        "error",
+        "more classes, with the background, than the 254 that masks of 8 bits can tell apart",
+        "List those that matter in data.classes.",
     ),
     "unknown-category": ("error", "annotations of a category that no file lists", _EXPORT),
     "unsafe-path": (

@@ -40,6 +40,8 @@ class Annotation:
     image_id: Id
     category_id: Id
     segmentation: Any
+    crowd: bool = False
+    """Whether it is a group of things rather than one."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def read(path: Path, label: str, notes: Notes) -> CocoFile | None:
         ],
         [Picture(entry["id"], entry["file_name"], entry["height"], entry["width"]) for entry in entries["images"]],
         [
-            Annotation(entry["image_id"], entry["category_id"], entry.get("segmentation"))
+            Annotation(entry["image_id"], entry["category_id"], entry.get("segmentation"), entry.get("iscrowd") == 1)
             for entry in entries["annotations"]
         ],
     )

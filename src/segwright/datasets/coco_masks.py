@@ -10,12 +10,26 @@ checked here.
 """
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from pycocotools import mask as pycoco
 
+from segwright.datasets.base import IGNORE
+
 Segmentation = list[list[float]] | dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """An annotation that can be painted."""
+
+    segmentation: Segmentation
+    class_id: int
+    crowd: bool = False
+
 
 FAR = 10
 """A coordinate further out than this many image sides is no annotation; painting its edge could fill the memory."""
@@ -37,19 +51,41 @@ def checked(segmentation: object, height: int, width: int) -> tuple[Segmentation
     return good or None, problems
 
 
-def union(segmentations: tuple[Segmentation, ...], height: int, width: int) -> np.ndarray:
+def union(segmentations: Sequence[Segmentation], height: int, width: int) -> np.ndarray:
     """(H, W) uint8: 1 where any of the (checked) segmentations lies."""
     if not segmentations:
         return np.zeros((height, width), np.uint8)
-    encoded: list[Any] = []
-    for segmentation in segmentations:
-        if isinstance(segmentation, list):
-            encoded.extend(pycoco.frPyObjects(segmentation, height, width))
-        elif isinstance(segmentation["counts"], list):
-            encoded.append(pycoco.frPyObjects(segmentation, height, width))
-        else:
-            encoded.append(segmentation)
+    encoded = [one for segmentation in segmentations for one in _encoded(segmentation, height, width)]
     return np.ascontiguousarray(pycoco.decode(pycoco.merge(encoded)))
+
+
+def paint(shapes: Sequence["Shape"], height: int, width: int) -> np.ndarray:
+    """(H, W) uint8 class ids, 0 where no shape lies.
+
+    Where shapes overlap the smaller one lies on top, so that what is small or in front is not lost: they are painted
+    from the largest area (pixels) down, equal ones in the file's order. Groups (crowds) are painted before all single
+    things; what is ignored is painted last.
+    """
+    if all(shape.class_id == 1 for shape in shapes):
+        return union([shape.segmentation for shape in shapes], height, width)
+    encoded = [pycoco.merge(_encoded(shape.segmentation, height, width)) for shape in shapes]
+    order = sorted(
+        range(len(shapes)),
+        key=lambda i: (shapes[i].class_id == IGNORE, not shapes[i].crowd, -int(pycoco.area(encoded[i]))),
+    )
+    ids = np.zeros((height, width), np.uint8)
+    for index in order:
+        ids[pycoco.decode(encoded[index]).astype(bool)] = shapes[index].class_id
+    return ids
+
+
+def _encoded(segmentation: Segmentation, height: int, width: int) -> list[Any]:
+    """pycocotools' own run lengths: one of each polygon, or of the whole."""
+    if isinstance(segmentation, list):
+        return pycoco.frPyObjects(segmentation, height, width)
+    if isinstance(segmentation["counts"], list):
+        return [pycoco.frPyObjects(segmentation, height, width)]
+    return [segmentation]
 
 
 def run_lengths(text: str) -> np.ndarray | None:

@@ -1,0 +1,177 @@
+"""Where images and masks lie: by patterns, or found by the names of folders.
+
+A pattern is a path from the data set's folder, e.g. `leftImg8bit/{split}/*/*_leftImg8bit.png`. `{split}` stands for a
+split's folder, `*` for anything within one name, `**/` for any folders. Without an ending it finds images of any kind.
+An image and a mask belong together if their `*` stand for the same, in the same split.
+"""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from segwright.images import IMAGE_SUFFIXES
+
+SPLIT_WORDS = {
+    "train": ("train", "training"),
+    "valid": ("valid", "val", "validation", "dev"),
+    "test": ("test", "testing"),
+}
+IMAGE_WORDS = ("images", "image", "imgs", "img", "jpegimages", "leftimg8bit", "photos", "pictures", "rgb", "inputs")
+MASK_WORDS = (
+    "masks", "mask", "annotations", "annotation", "annot", "labels", "label", "lab", "gtfine", "gt", "groundtruth",
+    "ground_truth", "segmentationclass", "segmentation", "segmentations", "targets",
+)  # fmt: skip
+"""Names of folders, in lower case; of two that fit equally, the earlier."""
+MASK_ENDINGS = (
+    "", "_mask", "_masks", "-mask", ".mask", "_label", "_labels", "_gt", "_seg", "_segmentation", "_annotation", "_L",
+)  # fmt: skip
+"""What may stand behind an image's name in the name of its mask."""
+_SUFFIX = "(?i:" + "|".join(re.escape(suffix) for suffix in IMAGE_SUFFIXES) + ")"
+
+Key = tuple[str, ...]
+"""What the `*` of a pattern stand for."""
+Found = dict[tuple[str, Key], str]
+"""(split, key) -> file; the split is empty where the pattern has none."""
+Pairs = dict[tuple[str, Key], tuple[str, str]]
+"""(split, key) -> (image, mask)"""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Two patterns."""
+
+    images: str
+    masks: str
+
+
+def listing(root: Path) -> list[str]:
+    """All image files below the folder, as relative paths with forward slashes, sorted. Hidden ones are left out.
+
+    Links to folders are followed, each folder once.
+    """
+    found, seen = [], set()
+    for parent, folders, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(parent)
+        folders[:] = [] if real in seen else [name for name in folders if not name.startswith((".", "__"))]
+        if real not in seen:
+            found += [
+                Path(parent, name).relative_to(root).as_posix()
+                for name in names
+                if not name.startswith(".") and name.lower().endswith(IMAGE_SUFFIXES)
+            ]
+        seen.add(real)
+    return sorted(found)
+
+
+def words(folders: Mapping[str, str | None]) -> dict[str, str]:
+    """Name of a split's folder in lower case -> split. `folders`: split -> the name it has; none: the usual ones."""
+    return {
+        word.lower(): split
+        for split, own in folders.items()
+        for word in ((own,) if own is not None else SPLIT_WORDS[split])
+    }
+
+
+def matched(files: Iterable[str], pattern: str, known: Mapping[str, str]) -> tuple[Found, list[tuple[str, str]]]:
+    """The files that a pattern finds, and pairs of files that it cannot tell apart."""
+    expression, found, doubled = _expression(pattern, known), Found(), []
+    for file in files:
+        match = expression.fullmatch(file)
+        if match:
+            split = known[match["split"].lower()] if "{split}" in pattern else ""
+            key = split, tuple(text or "" for name, text in _groups(match))
+            if key in found:
+                doubled.append((found[key], file))
+            found.setdefault(key, file)
+    return found, doubled
+
+
+def _groups(match: re.Match[str]) -> list[tuple[int, str | None]]:
+    named = set(match.re.groupindex.values())
+    return [(number, text) for number, text in enumerate(match.groups(), 1) if number not in named]
+
+
+def _expression(pattern: str, known: Mapping[str, str]) -> re.Pattern[str]:
+    pattern = pattern.removesuffix(".*")
+    out, seen_split = "", False
+    for part in re.split(r"(\*\*/|\*|\{split\})", pattern):
+        if part == "**/":
+            out += "((?:[^/]+/)*)"
+        elif part == "*":
+            out += "([^/]+?)"
+        elif part == "{split}":
+            choice = "|".join(re.escape(word) for word in sorted(known, key=len, reverse=True))
+            out += "(?P=split)" if seen_split else f"(?P<split>(?i:{choice}))"
+            seen_split = True
+        else:
+            out += re.escape(part)
+    return re.compile(out if pattern.lower().endswith(IMAGE_SUFFIXES) else out + _SUFFIX)
+
+
+def pairs(images: Found, masks: Found) -> Pairs:
+    """(split, key) -> (image, mask). A mask without a split is for an image of any."""
+    return {
+        (split, key): (file, masks.get((split, key)) or masks[("", key)])
+        for (split, key), file in images.items()
+        if (split, key) in masks or ("", key) in masks
+    }
+
+
+def find(files: list[str], known: Mapping[str, str]) -> Layout | None:
+    """The layout under which most images have a mask; none if none has."""
+    templates = _templates(files, known)
+    images = {where: matched(files, f"{where}*", known)[0] for where, role in templates.items() if role != "mask"}
+    masks = {where: matched(files, f"{where}*", known)[0] for where in templates}
+    best, most = None, 0
+    for mask_where in sorted(masks, key=_rank):
+        for image_where in sorted(images, key=_rank):
+            for ending in MASK_ENDINGS if mask_where != image_where else MASK_ENDINGS[1:]:
+                count = _count(images[image_where], masks[mask_where], ending)
+                if count > most:
+                    best, most = Layout(f"{image_where}*", f"{mask_where}*{ending}"), count
+    for where, role in templates.items():
+        layout = Layout(f"{where}*.jpg", f"{where}*.png")
+        count = 0 if role else len(pairs(*(matched(files, one, known)[0] for one in (layout.images, layout.masks))))
+        if count > most:
+            best, most = layout, count
+    return best
+
+
+def _count(images: Found, masks: Found, ending: str) -> int:
+    """How many images have a mask if masks' names end so."""
+    cut = len(ending)
+    stems = ((split, key) for split, key in masks if key[-1].endswith(ending) and len(key[-1]) > cut)
+    return sum((split, (*key[:-1], key[-1][: len(key[-1]) - cut])) in images for split, key in stems)
+
+
+def _rank(where: str) -> tuple[int, int, str]:
+    """Known words first, in their order; shallow before deep."""
+    tokens = set(re.split(r"[/_\-]", where.lower()))
+    order = [*MASK_WORDS, *IMAGE_WORDS]
+    return min((order.index(token) for token in tokens if token in order), default=len(order)), where.count("/"), where
+
+
+def _templates(files: list[str], known: Mapping[str, str]) -> dict[str, str]:
+    """Folders with images, `{split}` in place of a split's name, ending in a slash -> `image`, `mask` or nothing."""
+    folders = Counter(file.rpartition("/")[0] for file in files)
+    return dict(_template(folder, known) for folder in sorted(folders))
+
+
+def _template(folder: str, known: Mapping[str, str]) -> tuple[str, str]:
+    role, parts = "", list[str]()
+    for part in folder.split("/") if folder else ():
+        tokens = re.split(r"([_\-])", part)
+        named = [token for token in tokens if token.lower() in known]
+        whole = {"mask": MASK_WORDS, "image": IMAGE_WORDS}
+        new = next((name for name, those in whole.items() if {t.lower() for t in (part, *tokens)} & set(those)), "")
+        if named and "{split}" not in "/".join(parts) and len(tokens) <= 3:
+            parts.append("".join("{split}" if token in named else token for token in tokens))
+        elif not new and (role or "{split}" in "/".join(parts)):
+            parts.append("*")  # folders inside: cities, sequences
+        else:
+            parts.append(part)
+        role = new or role
+    return "".join(f"{part}/" for part in parts), role

@@ -1,0 +1,112 @@
+"""`segwright convert`: a data set in another layout, its masks unchanged."""
+
+import logging
+import os
+import re
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from segwright.datasets import coco_write, folder_write, nnunet_write
+from segwright.datasets.base import Source
+from segwright.datasets.detect import detect
+from segwright.datasets.writing import Advance
+from segwright.errors import ConfigError, SegwrightError, nearest
+from segwright.progress import bar
+from segwright.verbs.settings import gather
+from segwright.verbs.source import read_source
+
+log = logging.getLogger("segwright")
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A written data set."""
+
+    folder: Path
+    images: int
+    data: dict[str, Any]
+    """The config's section `data` with which it is read."""
+
+    def yaml(self) -> str:
+        """That section as YAML."""
+        return yaml.safe_dump({"data": self.data}, sort_keys=False, allow_unicode=True)
+
+
+def convert(
+    root: str | Path,
+    output: str | Path,
+    to: str,
+    *,
+    reader: str | None = None,
+    config: str | Path | Mapping[str, Any] | None = None,
+    overrides: Sequence[str] = (),
+) -> Converted:
+    """Writes the data set in `root` as `to` into the new folder `output`, whole or not at all.
+
+    Image files are copied (nnU-Net: written as PNG), masks decoded and written without loss. Classes are merged,
+    renamed and dropped as the config says; the splits are those of the data, or made with split.val_fraction.
+
+    Args:
+        to: coco, folder or nnunet (`output` is then called DatasetNNN_Name).
+        reader: what `root` is; none: as the config says, or as it looks.
+
+    Raises:
+        ConfigError: `output` exists, or an unknown `to` or `reader`.
+        DataError: the data cannot be used.
+    """
+    output = Path(output)
+    if to not in WRITERS:
+        raise ConfigError(f"--to is '{to}'; data are written as: {', '.join(WRITERS)}.{nearest(to, WRITERS)}")
+    if output.exists():
+        raise ConfigError(f"{output} exists, and nothing is overwritten. Choose another --output, or take it away.")
+    if reader is None and config is None and not any(word.startswith("data.name=") for word in overrides):
+        reader = detect(root)
+        log.info("%s is read as %s", root, reader)
+    flags = {"data.root": str(root), "data.name": reader}
+    source = read_source(gather(config, flags, overrides, base={"split": {"val_fraction": 0}}))
+    for finding in source.findings:
+        if finding.level == "warning":
+            log.warning("%s %s", finding.message, finding.fix)
+    images = sum(len(split) for split in source.splits.values())
+    options = _write_whole(source, output, WRITERS[to], images)
+    return Converted(output, images, {"name": to, "root": str(output), **options})
+
+
+Writer = Callable[[Source, Path, Advance], dict[str, Any]]
+
+
+def _write_whole(source: Source, output: Path, write: Writer, images: int) -> dict[str, Any]:
+    """Into a folder beside `output` that is renamed when all of it is there."""
+    beside = output.parent / f".{output.name}.{os.getpid()}.tmp"
+    try:
+        beside.mkdir(parents=True)
+        with bar("convert", images) as progress:
+            options = write(source, beside / output.name, progress.advance)
+        os.replace(beside / output.name, output)
+    except OSError as error:
+        raise SegwrightError(
+            f"{output} could not be written ({error}); nothing is left of it. Free some space, or choose a folder that "
+            "can be written."
+        ) from None
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return options
+
+
+def _nnunet(source: Source, folder: Path, advance: Advance) -> dict[str, Any]:
+    match = re.fullmatch(r"Dataset(\d{3})_(.+)", folder.name)
+    if match is None:
+        raise ConfigError(
+            f"--output ends in '{folder.name}', and nnU-Net finds a data set by its folder's name alone. Call it "
+            f"DatasetNNN_Name, e.g. Dataset501_{re.sub('[^A-Za-z0-9]', '', folder.name) or 'Mine'}."
+        )
+    nnunet_write.write(source, folder.parent, match[2], int(match[1]), advance)
+    return {"fold": 0} if "valid" in source.splits else {}
+
+
+WRITERS: dict[str, Writer] = {"folder": folder_write.write, "coco": coco_write.write, "nnunet": _nnunet}

@@ -1,0 +1,51 @@
+"""From a configuration to the data: the reader's, with the config's classes, and with a validation split."""
+
+import logging
+
+from segwright import splitting
+from segwright.datasets import READERS
+from segwright.datasets.base import Source, sound
+from segwright.datasets.mapping import mapped
+from segwright.splitting import Record
+from segwright.verbs.folder import run_folder
+from segwright.verbs.settings import Settings
+
+log = logging.getLogger("segwright")
+
+LOG_LEVEL = {"error": logging.DEBUG, "warning": logging.WARNING, "info": logging.INFO}
+"""Of what dividing found; errors are raised."""
+SPLIT_FILE = "split.json"
+"""In a run's folder: how its images were divided, if the data came without a validation split."""
+
+
+def read_source(settings: Settings, *, scan: bool = False, recorded: Record | None = None) -> Source:
+    """The data set that a config names.
+
+    scan: what makes the data unusable is a finding, and the rest is given; images are divided by `split.file` alone,
+    not by chance. recorded: how an earlier run divided them, which is done again.
+
+    Raises:
+        DataError: the data cannot be used (with `scan`: cannot be read at all).
+        ConfigError: `classes` or `split` do not fit the data.
+    """
+    reader, config = READERS.part(settings.data.name), settings.data.config
+    source = mapped(reader.scan(config) if scan else reader.build(config), settings.classes)
+    if scan and settings.split.file is None:
+        return source
+    divided = splitting.divided(source, config.root, settings.split, recorded)
+    if scan:
+        return divided
+    for finding in divided.findings[len(source.findings) :]:
+        log.log(LOG_LEVEL[finding.level], "%s %s", finding.message, finding.fix)
+    return sound(divided, config.root)
+
+
+def division(settings: Settings, source: Source) -> dict[str, list[str]] | None:
+    """How `read_source` divided the images, to do it again; none if the data came divided."""
+    return splitting.record(source, settings.data.config.root)
+
+
+def earlier_division(settings: Settings) -> dict[str, list[str]] | None:
+    """How the run in the config's folder divided the images, for going on with it."""
+    path = run_folder(settings) / SPLIT_FILE
+    return splitting.read_record(path) if path.is_file() else None
