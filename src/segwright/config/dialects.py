@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from segwright.config.seghiero import translate_sections
 from segwright.errors import ConfigError, nearest
 
 CRACK: dict[str, str] = {
@@ -30,6 +31,9 @@ CRACK: dict[str, str] = {
 }
 """The flat capital keys of the crack system."""
 
+COMMAND_LINE = "the command line"
+"""Where single keys come from."""
+
 
 def translate(values: Mapping[Any, Any], where: str) -> dict[str, Any]:
     """Our own keys for every key that a dialect knows; other keys stay as they are.
@@ -37,7 +41,7 @@ def translate(values: Mapping[Any, Any], where: str) -> dict[str, Any]:
     Raises:
         ConfigError: a key in capitals that the crack dialect does not know, with the nearest one.
     """
-    values = {str(key): value for key, value in values.items()}
+    values = translate_sections({str(key): value for key, value in values.items()}, where, where != COMMAND_LINE)
     out: dict[str, Any] = {}
     unknown = [key for key in values if key.isupper() and key not in CRACK]
     if unknown:

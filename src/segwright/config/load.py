@@ -8,7 +8,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from segwright.config.dialects import translate
+from segwright.config.dialects import COMMAND_LINE, translate
 from segwright.errors import ConfigError
 
 
@@ -51,7 +51,7 @@ def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for word in words:
         key, text = word.split("=", 1)
-        values = merge(values, translate(_nest(key, _value(text, key)), where="the command line"))
+        values = merge(values, translate(_nest(key, _value(text, key)), where=COMMAND_LINE))
     return values
 
 

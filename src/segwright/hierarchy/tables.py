@@ -1,0 +1,76 @@
+"""A tree's lists as tensors on a device, and what its logits say of each node together with those above and below it.
+
+With s_v = sigmoid(z_v), A_v the ancestors and C_v the descendants of v, both with v itself (Li et al. 2022, "Deep
+Hierarchical Semantic Segmentation", section 3.2, https://arxiv.org/abs/2203.14335): a node is as likely as the least
+likely of A_v, and ruled out only as far as the likeliest of C_v is. The sigmoid rises, so the least and the greatest
+are found among logits, where nothing is lost to rounding.
+
+Shapes: N nodes, K leaves, D levels, `...` any pixels.
+"""
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from segwright.datasets.base import IGNORE
+from segwright.errors import DataError
+from segwright.hierarchy.tree import Hierarchy
+
+
+class Tables:
+    """Index tensors of one tree; see `tables_of`."""
+
+    def __init__(self, hierarchy: Hierarchy, device: torch.device) -> None:
+        def tensor(values: object) -> Tensor:
+            return torch.tensor(values, device=device)
+
+        self.hierarchy = hierarchy
+        self.leaf_nodes = tensor(hierarchy.leaf_nodes)
+        """(D, K): channel of each leaf's node on each level."""
+        self.leaf_positions = tensor(hierarchy.leaf_positions)
+        """(D, K): its place among the level's nodes."""
+        self.levels = [tensor(level) for level in hierarchy.levels]
+        """D times the channels of a level's nodes."""
+        self.above = [tensor(hierarchy.ancestors(node)) for node in range(hierarchy.num_nodes)]
+        self.below = [tensor(hierarchy.descendants(group)) for group in hierarchy.groups]
+        self.distances = tensor(hierarchy.distances)
+        """(K, K)."""
+        leaves = torch.full((256,), -1)
+        leaves[list(hierarchy.ids)] = torch.arange(hierarchy.num_leaves)
+        leaves[IGNORE] = IGNORE
+        self._leaves = leaves.to(device)
+
+    def leaves(self, mask: Tensor) -> Tensor:
+        """Mask values -> which leaf, 0 to K - 1, or 255 = ignored; the mask stays as it is.
+
+        Raises:
+            DataError: a value that is no leaf's id.
+        """
+        leaves = self._leaves[mask.long()]
+        if (leaves < 0).any():
+            wrong = torch.unique(mask[leaves < 0]).tolist()
+            raise DataError(
+                f"a mask holds {wrong}, but the tree has leaves for {list(self.hierarchy.ids)} alone. Add these ids to "
+                f"the tree, or let the mask say {IGNORE} where a pixel should not count."
+            )
+        return leaves
+
+
+@lru_cache(maxsize=16)
+def tables_of(hierarchy: Hierarchy, device: torch.device) -> Tables:
+    """The tree's tables on a device, made once."""
+    return Tables(hierarchy, device)
+
+
+def least_above(logits: Tensor, hierarchy: Hierarchy) -> Tensor:
+    """(B, N, ...) -> (B, N, ...): of each node the least logit of A_v; its sigmoid is the node's positive score."""
+    above = tables_of(hierarchy, logits.device).above
+    return torch.stack([logits[:, nodes].amin(1) for nodes in above], 1)
+
+
+def greatest_below(logits: Tensor, hierarchy: Hierarchy) -> Tensor:
+    """(B, N, ...) -> (B, N, ...): of each node the greatest logit of C_v."""
+    below = tables_of(hierarchy, logits.device).below
+    groups = [logits[:, nodes].amax(1, keepdim=True) for nodes in below]
+    return torch.cat([logits[:, : hierarchy.num_leaves], *groups], 1)
