@@ -1,8 +1,8 @@
-"""From a split on disk to batches: reading, resizing, augmenting, ordering.
+"""From a split to batches: reading, resizing, augmenting, ordering.
 
-A training batch is `image (B, 3, H, W) uint8`, `mask (B, H, W) uint8`, `index (B,)`; the loop moves it to the device
-and normalises it there. A sample is a function of (seed, epoch, index): neither the number of workers nor their order
-matters.
+A training batch is `image (B, 3, H, W) uint8`, channels last in memory, `mask (B, H, W) uint8`, `index (B,)`; the loop
+moves it to the device and normalises it there. A sample is a function of (seed, pass, index): neither the number of
+workers nor their order matters.
 """
 
 import os
@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from segwright.datasets.base import Split
-from segwright.errors import ConfigError
-from segwright.transforms import Augment, Size, resize
+from segwright.errors import ConfigError, nearest
+from segwright.transforms import Augment, Pair, Size, resize_image
+
+PLACES = ("ram", "disk", "none")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +28,11 @@ class Config:
     """What the network sees: an integer is a square, a pair (height, width); null keeps each image's own size."""
     workers: int | None = None
     """Processes that read and augment; none: 0 on a CPU, which trains with all its cores, up to 4 beside a GPU."""
+    preload: str | None = None
+    """Decode every image once, to `input.size`, into one block that all processes share and the next run finds again:
+    `ram` holds it in memory, `disk` leaves it on the disk. Random enlargements then enlarge the resized copy."""
+    cache: str | None = None
+    """Folder of those blocks; none: $SEGWRIGHT_CACHE, or segwright in the user's cache folder. It may be emptied."""
 
     def __post_init__(self) -> None:
         size = self.pixels()
@@ -33,6 +40,11 @@ class Config:
             raise ConfigError(f"input.size is {self.size}; encoders go down to stride 32. Give 32 pixels or more.")
         if self.workers is not None and self.workers < 0:
             raise ConfigError(f"input.workers is {self.workers}; give 0 or more processes.")
+        if self.preload is not None and self.preload not in PLACES:
+            raise ConfigError(
+                f"input.preload is '{self.preload}'; images can be held in ram or on disk, or none."
+                f"{nearest(self.preload, PLACES)}"
+            )
 
     def pixels(self) -> Size | None:
         """(height, width), or None for each image's own."""
@@ -45,7 +57,7 @@ class Config:
 
 
 class TrainingSet(Dataset[dict[str, Tensor]]):
-    """(epoch, index) -> one augmented sample."""
+    """(pass, index) -> one augmented sample."""
 
     def __init__(self, split: Split, size: Size | None, augment: Augment, seed: int) -> None:
         self.split, self.size, self.augment, self.seed = split, size, augment, seed
@@ -54,15 +66,20 @@ class TrainingSet(Dataset[dict[str, Tensor]]):
         return len(self.split)
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
-        epoch, index = key
-        image, mask = _tensors(self.split, index)
-        rng = np.random.default_rng([self.seed, epoch, index])
-        image, mask = self.augment(image, mask, rng, self.size or (mask.shape[0], mask.shape[1]))
-        return {"image": image.contiguous(), "mask": mask.contiguous(), "index": torch.tensor(index)}
+        number, index = key
+        rng = np.random.default_rng([self.seed, number, index])
+        companions = self.augment.companions(rng, len(self.split))
+        image, mask = read_pair(self.split, index)
+        if companions:
+            pairs = [(image, mask), *(read_pair(self.split, other) for other in companions)]
+            image, mask = self.augment.mosaic(pairs, rng, self.size)
+        else:
+            image, mask = self.augment(image, mask, rng, self.size or (mask.shape[0], mask.shape[1]))
+        return {"image": image, "mask": mask, "index": torch.tensor(index)}
 
 
 class EvaluationSet(Dataset[dict[str, Any]]):
-    """index -> the image at the network's size and the mask at the image's own."""
+    """index -> the image at the network's size and the mask at the image's own. Nothing is augmented."""
 
     def __init__(self, split: Split, size: Size | None) -> None:
         self.split, self.size = split, size
@@ -71,14 +88,14 @@ class EvaluationSet(Dataset[dict[str, Any]]):
         return len(self.split)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        image, mask = _tensors(self.split, index)
-        if self.size is not None:
-            image, _ = resize(image, mask, self.size)
-        return {"image": image, "mask": mask, "index": index}
+        image, mask = read_pair(self.split, index)
+        image = image.contiguous()
+        return {"image": resize_image(image, self.size) if self.size else image, "mask": mask, "index": index}
 
 
-def _tensors(split: Split, index: int) -> tuple[Tensor, Tensor]:
-    image = torch.from_numpy(np.ascontiguousarray(split.image(index).transpose(2, 0, 1)))
+def read_pair(split: Split, index: int) -> Pair:
+    """Image (3, H, W), a view of the (H, W, 3) that the split gives, and mask (H, W)."""
+    image = torch.from_numpy(np.ascontiguousarray(split.image(index))).permute(2, 0, 1)
     return image, torch.from_numpy(np.ascontiguousarray(split.mask(index)))
 
 
@@ -107,15 +124,19 @@ def training_batches(
 ) -> tuple[DataLoader, EpochBatches]:
     """The loader and the sampler whose `epoch` decides the order and the augmentation."""
     sampler = EpochBatches(len(split), batch_size, seed, passes)
-    loader = DataLoader(
-        TrainingSet(split, size, augment, seed), batch_sampler=sampler, **_workers(workers, persistent=True)
-    )
-    return loader, sampler
+    data = TrainingSet(split, size, augment, seed)
+    return DataLoader(data, batch_sampler=sampler, collate_fn=stacked, **_workers(workers, persistent=True)), sampler
 
 
 def evaluation_batches(split: Split, size: Size | None, batch_size: int, workers: int) -> DataLoader:
     """Lists of samples, in the split's order; images of one shape may be stacked by who predicts."""
     return DataLoader(EvaluationSet(split, size), batch_size=batch_size, collate_fn=list, **_workers(workers))
+
+
+def stacked(samples: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """One batch. Images are stacked in the memory order that they have, (B, H, W, 3), which is also the network's."""
+    batch = default_collate([sample | {"image": sample["image"].permute(1, 2, 0)} for sample in samples])
+    return batch | {"image": batch["image"].permute(0, 3, 1, 2)}
 
 
 def _workers(count: int, persistent: bool = False) -> dict[str, Any]:

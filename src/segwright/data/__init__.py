@@ -1,0 +1,28 @@
+"""From a split on disk to batches: preloading, reading, resizing, augmenting, ordering."""
+
+from segwright.data.batches import (
+    Config,
+    EpochBatches,
+    EvaluationSet,
+    TrainingSet,
+    evaluation_batches,
+    read_pair,
+    stacked,
+    training_batches,
+    worker_count,
+)
+from segwright.data.preload import Preloaded, preloaded
+
+__all__ = [
+    "Config",
+    "EpochBatches",
+    "EvaluationSet",
+    "Preloaded",
+    "TrainingSet",
+    "evaluation_batches",
+    "preloaded",
+    "read_pair",
+    "stacked",
+    "training_batches",
+    "worker_count",
+]
