@@ -238,7 +238,7 @@ def test_an_unreadable_image_is_named_and_the_rest_is_checked():
 def test_a_mask_of_another_size_is_named_with_both():
     findings = check(shelf("train", {"a.png": texture(0)}, {"a.png": np.zeros((7, 9), np.uint8)}))
     assert findings["mask-size"].level == "error"
-    assert "train/a.png: image 160 x 120, mask 9 x 7" in findings["mask-size"].message
+    assert "train/a.mask.png: image 160 x 120, mask 9 x 7" in findings["mask-size"].message
 
 
 def test_small_images_are_named():
@@ -274,7 +274,7 @@ def masked(positive: list[float]) -> Shelf:
 def test_empty_masks_are_counted():
     findings = check(masked([0, 0.1, 0.2]))
     assert findings["empty-masks"].level == "info"
-    assert findings["empty-masks"].files == ("train/0.png",)
+    assert findings["empty-masks"].files == ("train/0.mask.png",)
     assert "1 of 3 images" in findings["empty-masks"].message
 
 
@@ -286,7 +286,7 @@ def test_mostly_empty_masks_are_a_warning():
 
 def test_a_mask_that_is_nearly_full_is_doubted():
     findings = check(masked([0.1, 0.1, 0.96]))
-    assert findings["mostly-positive"].files == ("train/2.png",)
+    assert findings["mostly-positive"].files == ("train/2.mask.png",)
     assert "inverted" not in findings
 
 
@@ -380,5 +380,5 @@ def test_a_source_without_images_is_checked_without_a_crash():
 def test_the_turns_undo_each_other():
     image = np.arange(6, dtype=np.uint8).reshape(2, 3)
     for turn in range(8):
-        back = likeness._turned(likeness._turned(image, turn), likeness._inverse(turn))
+        back = likeness.turned(likeness.turned(image, turn), likeness._inverse(turn))
         np.testing.assert_array_equal(back, image)

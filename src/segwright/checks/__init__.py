@@ -1,5 +1,5 @@
 """What is wrong with a data set, found before anything is computed on it."""
 
-from segwright.checks.source import check_source, summary
+from segwright.checks.source import Checked, check_quick, check_source, judge, look, summary
 
-__all__ = ["check_source", "summary"]
+__all__ = ["Checked", "check_quick", "check_source", "judge", "look", "summary"]

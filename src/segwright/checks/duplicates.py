@@ -3,17 +3,65 @@
 import hashlib
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from segwright.checks.likeness import MOST, alike
-from segwright.checks.measure import Entry, Facts
-from segwright.datasets.base import Notes
+from segwright.checks.measure import Entry, Facts, Progress, is_blank
+from segwright.checks.survey import Survey
+from segwright.datasets.base import Level, Notes
 from segwright.errors import SegwrightError
 
+_ONE_SPLIT = "Keep one of each, or move all of them into one split."
+CODES: dict[str, tuple[Level, str, str]] = {
+    "duplicate-across": (
+        "error",
+        "the same image in several splits, so that the model is measured on what it has learnt",
+        _ONE_SPLIT + " check --fix drops those in training.",
+    ),
+    "near-duplicate-across": (
+        "warning",
+        "images in different splits that show the same thing (r: correlation of their details, 1 = the same), so "
+        "that the model is measured on what it has learnt",
+        "Look at them. " + _ONE_SPLIT,
+    ),
+    "siblings-across": (
+        "warning",
+        "copies that Roboflow made of one image (the part before '.rf.') in different splits, so that the model is "
+        "measured on what it has learnt",
+        "Split first, then augment: export without augmentation.",
+    ),
+    "duplicate-within": (
+        "warning",
+        "the same image several times in one split, so that it counts more",
+        "Keep one of each.",
+    ),
+    "near-duplicate-within": ("info", "images within one split that show the same thing (r: correlation)", ""),
+    "near-duplicates-not-sought": ("info", "near duplicates were not looked for, only equal images", ""),
+}
 
-def equal_pixels(facts: Sequence[Facts], notes: Notes) -> None:
-    """Images whose pixels are the same, whatever the files are."""
-    _note_equal(((one.pixel_hash, one.entry) for one in facts if one.pixel_hash), notes)
+
+@dataclass(frozen=True)
+class Pair:
+    """Two images that are equal or alike."""
+
+    code: str
+    """The finding that names them."""
+    first: Entry
+    second: Entry
+    how: str
+    """How alike, and what was done to the first."""
+
+
+def look(survey: Survey, notes: Notes, progress: Progress | None = None) -> list[Pair]:
+    """Notes equal and like images and gives their pairs, the most alike first."""
+    named = siblings([one.entry for one in survey.facts], notes)
+    return [*named, *equal_pixels(survey.facts, notes), *near(survey.facts, notes, progress)]
+
+
+def equal_pixels(facts: Sequence[Facts], notes: Notes) -> list[Pair]:
+    """Images whose pixels are the same, whatever the files are; each with the first of its kind."""
+    return _note_equal(((one.pixel_hash, one.entry) for one in facts if one.pixel_hash), notes)
 
 
 def equal_files(entries: Sequence[Entry], notes: Notes) -> None:
@@ -25,15 +73,20 @@ def equal_files(entries: Sequence[Entry], notes: Notes) -> None:
             _note_equal(((0, entry) for entry in group), notes)
 
 
-def siblings(entries: Sequence[Entry], notes: Notes) -> None:
-    """`<name>.rf.<hash>.jpg` with the same name in several splits."""
+def siblings(entries: Sequence[Entry], notes: Notes) -> list[Pair]:
+    """`<name>.rf.<hash>.jpg` with the same name in several splits; each with the last of another split."""
     named = ((entry.path.name.rsplit(".rf.", 1)[0], entry) for entry in entries if ".rf." in entry.path.name)
+    pairs = []
     for group in _groups(named):
-        if len({entry.split.name for entry in group}) > 1:
+        last = group[-1]
+        others = [entry for entry in group if entry.split.name != last.split.name]
+        if others:
             notes.see("siblings-across", tuple(entry.file for entry in group))
+            pairs += [Pair("siblings-across", entry, last, "one name before '.rf.'") for entry in others]
+    return pairs
 
 
-def near(facts: Sequence[Facts], notes: Notes) -> None:
+def near(facts: Sequence[Facts], notes: Notes, progress: Progress | None = None) -> list[Pair]:
     """Images that are alike without being equal."""
     distinct: dict[str, Facts] = {}
     for one in facts:
@@ -42,18 +95,25 @@ def near(facts: Sequence[Facts], notes: Notes) -> None:
     seen = list(distinct.values())
     if len(seen) > MOST:
         notes.see("near-duplicates-not-sought", "", f"{len(seen)} images are more than the {MOST} that are compared")
-        return
-    for pair in alike([one.thumbnail for one in seen if one.thumbnail is not None]):
-        first, second = seen[pair.first].entry, seen[pair.second].entry
+        return []
+    pairs = []
+    for found in alike([one.thumbnail for one in seen if one.thumbnail is not None], progress):
+        first, second = seen[found.first].entry, seen[found.second].entry
         code = "near-duplicate-within" if first.split.name == second.split.name else "near-duplicate-across"
-        how = f", {pair.how}" if pair.how else ""
-        notes.see(code, (first.file, second.file), f"r {pair.correlation:.2f}{how}")
+        how = f"r {found.correlation:.2f}{found.how and ', '}{found.how}"
+        notes.see(code, (first.file, second.file), how)
+        pairs.append(Pair(code, first, second, how))
+    return pairs
 
 
-def _note_equal(keyed: Iterable[tuple[Hashable, Entry]], notes: Notes) -> None:
+def _note_equal(keyed: Iterable[tuple[Hashable, Entry]], notes: Notes) -> list[Pair]:
+    pairs = []
     for group in _groups(keyed):
         across = len({entry.split.name for entry in group}) > 1
-        notes.see("duplicate-across" if across else "duplicate-within", tuple(entry.file for entry in group))
+        code = "duplicate-across" if across else "duplicate-within"
+        notes.see(code, tuple(entry.file for entry in group))
+        pairs += [Pair(code, group[0], other, "equal pixels") for other in group[1:]]
+    return pairs
 
 
 def _groups(keyed: Iterable[tuple[Hashable, Entry]]) -> list[list[Entry]]:
@@ -71,7 +131,6 @@ def _file_hash(path: Path) -> str:
 
 def _is_blank(entry: Entry) -> bool:
     try:
-        image = entry.split.image(entry.index)
+        return is_blank(entry.split.image(entry.index))
     except SegwrightError:
         return True  # broken: another finding's business
-    return bool(image.min() == image.max())

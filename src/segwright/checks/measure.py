@@ -1,108 +1,241 @@
-"""Looks once at each image and its mask and keeps what the checks need to know."""
+"""Looks once at each image and its mask and keeps what the checks need to know: about 5 kB an image.
+
+H x W is an image's height and width in pixels after its EXIF orientation is applied.
+"""
 
 import hashlib
 import os
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
+from PIL import Image
 
+from segwright.checks.damage import damage, incomplete
 from segwright.checks.likeness import thumbnail
 from segwright.datasets.base import Source, Split
-from segwright.errors import SegwrightError
-from segwright.images import image_size
+from segwright.errors import DataError, SegwrightError
+from segwright.images import IMAGE_SUFFIXES, Kind, image_kind, read_image
 
 Progress = Callable[[int, int], None]
 """Is told how many images are done, and of how many."""
 
+LARGE_PX = 32_000_000
+"""Images from here on are looked at one at a time: each fills some hundred megabytes."""
+AHEAD = 64
+"""Images that are handed to the readers before the first of them is asked for."""
+SAMPLED_PX = 250
+"""Where a look at a part is enough, so many pixels of each side are looked at."""
+GREY_LEVELS = 6
+SAME_GREYS = 12
+"""Mean difference, in grey levels, up to which a mask's file shows the same picture as the image."""
+
 
 @dataclass(frozen=True)
 class Entry:
-    """One image of a source; `file` is what findings call it: the path from the data set's folder."""
+    """One image of a source. The names are what findings call the files: paths from the data set's folder."""
 
     split: Split
     index: int
     path: Path
     file: str
+    mask_path: Path
+    """The file that the mask comes from."""
+    mask_file: str
+    """The image's name where one file holds the masks of many."""
+
+    @property
+    def has_mask_file(self) -> bool:
+        return self.mask_path.suffix.lower() in IMAGE_SUFFIXES
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
+class MaskFacts:
+    """What was seen of one mask."""
+
+    shape: tuple[int, int]
+    counts: np.ndarray
+    """(256,) pixels of each value"""
+    digest: str
+    """Equal for equal masks."""
+    steps: float
+    """Share of steps from pixel to pixel that change the value."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What was seen of one image. What could not be read is None."""
+    """What was seen of one image. What could not be read, or was not looked at, is None."""
 
     entry: Entry
-    problem: tuple[str, str] | None = None
-    """(finding's code, detail)"""
+    problems: tuple[tuple[str, str, str], ...] = ()
+    """(finding's code, file, detail)"""
     size: tuple[int, int] | None = None
     """(H, W)"""
-    counts: np.ndarray | None = None
-    """(256,) pixels of each mask value"""
+    kind: Kind | None = None
+    """What the file's header says; none where images do not lie in files of their own."""
     pixel_hash: str = ""
     """Equal for equal pixels; empty for an image of one colour, which is equal to others for no good reason."""
     thumbnail: np.ndarray | None = None
+    grey: bool = False
+    highest: int = 255
+    """The largest value of any channel."""
+    clear: float = 0.0
+    """Share of the pixels that are more than half transparent."""
+    mask: MaskFacts | None = None
 
 
 def entries(source: Source) -> list[Entry]:
     """All images of all splits, in order."""
-    paths = {name: [split.path(index) for index in range(len(split))] for name, split in source.splits.items()}
-    parents = {str(path.parent) for group in paths.values() for path in group}
+    found = [
+        (split, index, split.path(index), split.annotation(index))
+        for split in source.splits.values()
+        for index in range(len(split))
+    ]
+    parents = {str(path.parent) for _, _, *paths in found for path in paths}
     if not parents:
         return []
     root = os.path.commonpath(parents)
     if len(parents) == 1:  # one folder: say its name, too
         root = os.path.dirname(root)
-    return [
-        Entry(source.splits[name], index, path, Path(os.path.relpath(path, root)).as_posix())
-        for name, group in paths.items()
-        for index, path in enumerate(group)
-    ]
+    return [_entry(split, index, path, mask, root) for split, index, path, mask in found]
+
+
+def _entry(split: Split, index: int, path: Path, mask: Path, root: str) -> Entry:
+    file = Path(os.path.relpath(path, root)).as_posix()
+    own = mask.suffix.lower() in IMAGE_SUFFIXES
+    return Entry(split, index, path, file, mask, Path(os.path.relpath(mask, root)).as_posix() if own else file)
 
 
 def measure(found: list[Entry], look: Callable[[Entry], Facts], progress: Progress | None = None) -> Iterator[Facts]:
-    """The facts of each entry, in order; several images are read at a time."""
+    """The facts of each entry, in order; several images are read at a time (Pillow and NumPy let threads run)."""
+    waiting: deque[Future[Facts]] = deque()
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        for done, facts in enumerate(pool.map(look, found), start=1):
+        rest = iter(found)
+        for done in range(1, len(found) + 1):
+            while len(waiting) < AHEAD and (entry := next(rest, None)) is not None:
+                waiting.append(pool.submit(look, entry))
+            facts = waiting.popleft().result()
             if progress is not None:
                 progress(done, len(found))
             yield facts
 
 
 def header(entry: Entry) -> Facts:
-    """The size alone."""
+    """What the files' first and last bytes say; pixels only of files that seem cut off."""
     try:
-        return Facts(entry, size=image_size(entry.path))
+        kind = _kind(entry.path)
+        _whole(entry.path)
     except SegwrightError as error:
-        return Facts(entry, ("unreadable-image", str(error)))
+        return Facts(entry=entry, problems=(("unreadable-image", entry.file, str(error)),))
+    size = kind.size if kind else None
+    try:
+        if entry.has_mask_file:
+            _whole(entry.mask_path)
+    except SegwrightError as error:
+        return Facts(entry=entry, problems=(("unreadable-mask", entry.mask_file, str(error)),), size=size, kind=kind)
+    return Facts(entry=entry, size=size, kind=kind)
 
 
 def labels(entry: Entry) -> Facts:
-    """Size and mask, without reading the image."""
+    """Header and mask, without reading the image."""
     facts = header(entry)
-    try:
-        return Facts(entry, facts.problem, facts.size, _counts(entry.split.mask(entry.index)))
-    except SegwrightError as error:
-        return Facts(entry, facts.problem or ("unreadable-mask", str(error)), facts.size)
+    mask, problems = _mask(entry)
+    return Facts(entry=entry, problems=facts.problems or problems, size=facts.size, kind=facts.kind, mask=mask)
+
+
+_one_large = Lock()
 
 
 def pixels(entry: Entry) -> Facts:
     """Everything."""
     try:
-        image = entry.split.image(entry.index)
+        kind = _kind(entry.path)
+        with _one_large if kind and kind.size[0] * kind.size[1] > LARGE_PX else nullcontext():
+            return _pixels(entry, kind)
     except SegwrightError as error:
-        return Facts(entry, ("unreadable-image", str(error)))
-    size = (image.shape[0], image.shape[1])
-    digest = "" if image.min() == image.max() else hashlib.sha256(str(size).encode() + image.tobytes()).hexdigest()
+        return Facts(entry=entry, problems=(("unreadable-image", entry.file, str(error)),))
+
+
+def _pixels(entry: Entry, kind: Kind | None) -> Facts:
+    image = entry.split.image(entry.index)
+    mask, problems = _mask(entry)
+    flaw = damage(entry.path, kind, image) if kind else ""
+    if flaw:
+        problems = (*problems, ("damaged-image", entry.file, flaw))
+    return Facts(
+        entry=entry,
+        problems=problems,
+        size=(image.shape[0], image.shape[1]),
+        kind=kind,
+        pixel_hash="" if is_blank(image) else _digest(image),
+        thumbnail=thumbnail(image),
+        grey=_is_grey(image),
+        highest=int(image.max()),
+        clear=_clear_share(entry.path) if kind and kind.transparency else 0.0,
+        mask=mask,
+    )
+
+
+def _kind(path: Path) -> Kind | None:
+    """None where the image is part of a larger file, as in a table."""
+    return image_kind(path) if path.suffix.lower() in IMAGE_SUFFIXES and path.exists() else None
+
+
+def _mask(entry: Entry) -> tuple[MaskFacts | None, tuple[tuple[str, str, str], ...]]:
     try:
-        mask = entry.split.mask(entry.index)
+        mask = np.ascontiguousarray(entry.split.mask(entry.index))
     except SegwrightError as error:
-        return Facts(entry, ("unreadable-mask", str(error)), size, None, digest, thumbnail(image))
-    problem = None
-    if mask.shape != size:
-        problem = "mask-size", f"image {size[1]} x {size[0]}, mask {mask.shape[1]} x {mask.shape[0]}"
-    return Facts(entry, problem, size, _counts(mask), digest, thumbnail(image))
+        return None, (("unreadable-mask", entry.mask_file, str(error)),)
+    counts = np.array(Image.fromarray(mask).histogram())
+    steps = np.count_nonzero(mask[:, 1:] != mask[:, :-1]) / max(mask.shape[0] * (mask.shape[1] - 1), 1)
+    return MaskFacts(shape=(mask.shape[0], mask.shape[1]), counts=counts, digest=_digest(mask), steps=steps), ()
 
 
-def _counts(mask: np.ndarray) -> np.ndarray:
-    return np.bincount(mask.ravel(), minlength=256)
+def _digest(array: np.ndarray) -> str:
+    return hashlib.sha256(str(array.shape[:2]).encode() + array.data).hexdigest()
+
+
+def is_blank(image: np.ndarray) -> bool:
+    """Whether (H, W, 3) is of one single colour."""
+    return all(
+        bool((part == image[0, 0]).all()) for part in (image[0], image[:, 0], image)
+    )  # most end at the first row
+
+
+def _is_grey(image: np.ndarray) -> bool:
+    """Whether no channel differs from green by more than the noise of a JPEG file."""
+    red, green, blue = np.moveaxis(_sampled(image).astype(np.int16), 2, 0)
+    return bool(np.abs(red - green).max() <= GREY_LEVELS and np.abs(blue - green).max() <= GREY_LEVELS)
+
+
+def _sampled(array: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(array[:: max(1, array.shape[0] // SAMPLED_PX), :: max(1, array.shape[1] // SAMPLED_PX)])
+
+
+def _clear_share(path: Path) -> float:
+    """Reads the file again: images come without their transparency."""
+    with Image.open(path) as image:
+        return float((np.asarray(image.convert("RGBA").getchannel("A")) < 128).mean())
+
+
+def mask_shows_image(entry: Entry) -> bool:
+    """Whether the mask's file is a picture of what the image shows. Reads both again."""
+    if not entry.has_mask_file:
+        return False
+    try:
+        pictures = [entry.split.image(entry.index), read_image(entry.mask_path)]
+    except DataError:
+        return False
+    a, b = (np.asarray(Image.fromarray(_sampled(one)).convert("L"), np.int16) for one in pictures)
+    return bool(a.shape == b.shape and np.abs(a - b).mean() <= SAME_GREYS < a.std())
+
+
+def _whole(path: Path) -> None:
+    """Decodes a file that seems to lack its end. `DataError` if it does."""
+    if path.is_file() and incomplete(path):
+        read_image(path)

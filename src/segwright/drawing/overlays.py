@@ -3,7 +3,7 @@
 Shapes: H x W the picture in pixels, K classes. Colours are RGB uint8. 255 in a mask is never drawn.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -72,7 +72,7 @@ def comparison(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> 
     picture[counted & (prediction != 0) & (prediction == truth)] = HIT
     picture[counted & (prediction != 0) & (prediction != truth)] = FALSE
     picture[counted & (prediction == 0) & (truth != 0)] = MISSED
-    return np.concatenate([picture, _legend(image.shape[1], {"hit": HIT, "false": FALSE, "missed": MISSED})])
+    return np.concatenate([picture, legend(image.shape[1], {"hit": HIT, "false": FALSE, "missed": MISSED})])
 
 
 def grid(images: Sequence[np.ndarray], titles: Sequence[str], columns: int) -> np.ndarray:
@@ -123,7 +123,7 @@ def _contour(mask: np.ndarray, thickness_px: int) -> np.ndarray:
     return edge
 
 
-def _legend(width: int, entries: dict[str, tuple[int, int, int]]) -> np.ndarray:
+def legend(width: int, entries: Mapping[str, tuple[int, ...]]) -> np.ndarray:
     """(h, width, 3) uint8: a patch and a word for each entry, broken into lines where the picture is narrow."""
     font = _font(width)
     patch = round(font.size)

@@ -2,15 +2,20 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from segwright.checks import check_source, summary
-from segwright.datasets import READERS
+from segwright.checks import Checked, check_quick, judge, look
+from segwright.class_weights import weigh
+from segwright.datasets import folder_write
 from segwright.datasets.base import Finding
+from segwright.errors import ConfigError
 from segwright.progress import bar
+from segwright.verbs.check_page import check_page
+from segwright.verbs.fix import Fix, write_fixed
 from segwright.verbs.settings import gather
+from segwright.verbs.source import read_source
 
 
 @dataclass(frozen=True)
@@ -19,6 +24,8 @@ class Report:
 
     findings: list[Finding]
     summary: dict[str, Any]
+    fixes: list[Fix] = field(default_factory=list)
+    """What was done in the corrected copy."""
 
     @property
     def errors(self) -> int:
@@ -26,8 +33,13 @@ class Report:
         return sum(finding.level == "error" for finding in self.findings)
 
     def json(self) -> str:
-        """The whole report as JSON."""
-        return json.dumps({"findings": [asdict(f) for f in self.findings], "summary": self.summary}, indent=2)
+        """The whole report as JSON: `{"findings": [...], "summary": {...}, "fixes": [...]}`."""
+        parts = {
+            "findings": [asdict(finding) for finding in self.findings],
+            "summary": self.summary,
+            "fixes": [asdict(fix) for fix in self.fixes],
+        }
+        return json.dumps(parts, indent=2)
 
 
 def check(
@@ -36,15 +48,45 @@ def check(
     *,
     overrides: Sequence[str] = (),
     quick: bool = False,
+    html: str | Path | None = None,
+    fix: str | Path | None = None,
 ) -> Report:
-    """Looks at every image and mask of a data set; `quick` reads no pixels.
+    """Looks at every image and mask of a data set.
+
+    quick: headers, ends of files and equal files only. html: a page to write, with pictures. fix: a folder that does
+    not exist yet, for a copy in the `folder` layout in which what can be mended safely is mended; `fixes.json` in it
+    says what was done.
 
     Raises:
-        DataError: the data cannot be read at all.
-        ConfigError: neither `root` nor a config names them.
+        DataError: the data cannot be read at all, or `fix` exists.
+        ConfigError: neither `root` nor a config names the data, or `html` or `fix` is asked of a quick check.
     """
-    choice = gather(config, {"data.root": root and str(root)}, overrides).data
-    source = READERS[choice.name].scan(choice.config)
-    with bar("check", 1) as progress:
-        findings = check_source(source, quick=quick, progress=progress.set)
-    return Report(findings, {} if quick or not source.splits else summary(source))
+    if quick and (html or fix):
+        raise ConfigError("a quick check sees no pixels, so it can draw no page and mend nothing. Leave out --quick.")
+    settings = gather(config, {"data.root": root and str(root)}, overrides)
+    source = read_source(settings, scan=True)
+    with bar("look", 1) as progress:
+        if quick:
+            return Report(check_quick(source, progress.set), {})
+        survey = look(source, progress.set)
+    with bar("compare", 1) as progress:
+        checked = with_weights(judge(survey, progress.set))
+    if html:
+        check_page(html, checked, settings.data.config.root)
+    fixes = write_fixed(checked, Path(fix), folder_write.write) if fix else []
+    return Report(checked.findings, checked.summary if source.splits else {}, fixes)
+
+
+def with_weights(checked: Checked) -> Checked:
+    """The same, and as a further finding the class weights that `loss.class_weights=inverse_sqrt` would take."""
+    survey = checked.survey
+    if survey.is_binary or not survey.by_split.get("train"):
+        return checked
+    counts = survey.total("train")[: survey.source.num_classes]
+    if not counts.any():
+        return checked
+    pairs = zip(survey.source.classes, weigh(counts, "inverse_sqrt"), strict=True)
+    listed = ", ".join(f"{name} {weight:.3g}" for name, weight in pairs)
+    what = f"weights for the loss, 1 / sqrt(pixels in train) divided by their mean (rare classes count more): {listed}."
+    fix = "If rare classes are found too seldom, set loss.class_weights=inverse_sqrt."
+    return replace(checked, findings=[*checked.findings, Finding("info", "class-weights", what, fix)])

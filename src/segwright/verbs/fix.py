@@ -1,0 +1,157 @@
+"""`segwright check --fix`: a copy of the data set in which is mended what can be mended without asking.
+
+Safe means that nothing is invented: values that stand for no class become ignored, masks are turned as their images
+are, pairs that cannot be used and copies across splits are left out. What needs a person's eye (inverted masks, blank
+images, classes that are missing) stays as it is.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from segwright.checks import Checked
+from segwright.checks.measure import Entry, Facts
+from segwright.checks.sizes import is_rotated
+from segwright.datasets.base import IGNORE, Source, Split
+from segwright.errors import DataError
+from segwright.files import write_text
+from segwright.images import upright
+
+UNUSABLE = ("unreadable-image", "unreadable-mask", "mask-size", "mask-is-image")
+"""Findings whose pairs are left out."""
+COPIES = ("duplicate-across", "near-duplicate-across", "siblings-across")
+"""Findings whose copies in earlier splits are left out, so that what is measured was not learnt."""
+ORDER = ("train", "valid", "test")
+
+
+@dataclass(frozen=True)
+class Fix:
+    """One thing that was done in the copy."""
+
+    file: str
+    code: str
+    """The finding that it mends."""
+    action: str
+
+
+@dataclass(frozen=True)
+class FixedSplit:
+    """Some samples of a split, with their masks mended."""
+
+    split: Split
+    kept: tuple[int, ...]
+    orientations: tuple[int, ...]
+    """EXIF orientation that each kept mask is turned by; 1: as it is."""
+    known: frozenset[int]
+    """Mask values that stay; all others become ignored."""
+
+    @property
+    def name(self) -> str:
+        return self.split.name
+
+    def __len__(self) -> int:
+        return len(self.kept)
+
+    def path(self, index: int) -> Path:
+        return self.split.path(self.kept[index])
+
+    def annotation(self, index: int) -> Path:
+        return self.split.annotation(self.kept[index])
+
+    def image(self, index: int) -> np.ndarray:
+        """(H, W, 3) uint8 RGB."""
+        return self.split.image(self.kept[index])
+
+    def mask(self, index: int) -> np.ndarray:
+        """(H, W) uint8, nothing but known values."""
+        table = np.array([value if value in self.known else IGNORE for value in range(256)], np.uint8)
+        return upright(table[self.split.mask(self.kept[index])], self.orientations[index])
+
+
+def fixed(checked: Checked) -> tuple[Source, list[Fix]]:
+    """The data set without what is unusable or doubled, and what was done to it. Writes nothing."""
+    survey, fixes = checked.survey, _dropped(checked)
+    gone = {fix.file for fix in fixes}
+    splits: dict[str, Split] = {}
+    for name, facts in survey.by_split.items():
+        kept = [one for one in facts if one.entry.file not in gone]
+        fixes += [fix for one in kept for fix in _mended(one, survey.known)]
+        splits[name] = FixedSplit(
+            survey.source.splits[name],
+            tuple(one.entry.index for one in kept),
+            tuple(_orientation(one) for one in kept),
+            frozenset(survey.known),
+        )
+    return Source(survey.source.classes, splits, colours=survey.source.colours), fixes
+
+
+def write_fixed(checked: Checked, folder: Path, write: Callable[[Source, Path], object]) -> list[Fix]:
+    """The mended copy in `folder` by `write`, whole or not at all, and `fixes.json`. Raises `DataError`."""
+    if folder.exists():
+        raise DataError(f"{folder} exists; a corrected copy overwrites nothing. Name a folder that is not there.")
+    source, fixes = fixed(checked)
+    empty = [name for name, split in source.splits.items() if not len(split)]
+    if empty or "train" not in source.splits:
+        raise DataError(f"nothing usable would be left in {', '.join(empty or ['train'])}. Mend the data by hand.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    try:
+        write(source, draft)
+        found = [{"code": one.code, "files": one.files} for one in checked.findings if one.level != "info"]
+        done = {"fixes": [asdict(fix) for fix in fixes], "findings": found}
+        write_text(draft / "fixes.json", json.dumps(done, indent=2))
+        draft.rename(folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return fixes
+
+
+def _dropped(checked: Checked) -> list[Fix]:
+    """What is left out: unusable pairs, copies in an earlier split than their like, copies within a split."""
+    entries = {one.entry.file: one.entry for one in checked.survey.facts}
+    images = {one.entry.mask_file: one.entry.file for one in checked.survey.facts} | {file: file for file in entries}
+    dropped: dict[str, Fix] = {}
+    for finding in checked.findings:
+        if finding.code in UNUSABLE:
+            for file in finding.files:
+                if file in images:
+                    dropped.setdefault(images[file], Fix(images[file], finding.code, "left out"))
+    for code, group in _copies(checked):
+        for entry, other in _earlier([entry for entry in group if entry.file not in dropped]):
+            dropped.setdefault(entry.file, Fix(entry.file, code, f"left out; {other.file} stays"))
+    return list(dropped.values())
+
+
+def _copies(checked: Checked) -> list[tuple[str, list[Entry]]]:
+    """Groups of which one split may keep its own."""
+    pairs = [(pair.code, [pair.first, pair.second]) for pair in checked.pairs]
+    return [(code, group) for code, group in pairs if code in (*COPIES, "duplicate-within")]
+
+
+def _earlier(group: Sequence[Entry]) -> list[tuple[Entry, Entry]]:
+    """(entry to leave out, entry that stays): all but the last split's, of which one stays."""
+    ranked = sorted(group, key=lambda entry: -ORDER.index(entry.split.name))
+    return [(entry, ranked[0]) for entry in ranked[1:]]
+
+
+def _mended(one: Facts, known: set[int]) -> list[Fix]:
+    fixes = []
+    if one.mask is not None:
+        strange = sum(int(count) for value, count in enumerate(one.mask.counts) if value not in known)
+        if strange:
+            action = f"{strange} pixels of values that stand for no class became {IGNORE}, ignored"
+            fixes.append(Fix(one.entry.mask_file, "mask-value", action))
+    if is_rotated(one):
+        action = f"mask turned by EXIF orientation {_orientation(one)}, as its image is"
+        fixes.append(Fix(one.entry.mask_file, "rotated-mask", action))
+    return fixes
+
+
+def _orientation(one: Facts) -> int:
+    """What the mask is to be turned by."""
+    return one.kind.orientation if one.kind and is_rotated(one) else 1
