@@ -33,7 +33,8 @@ def rows(cls: type, section: str) -> list[str]:
     """A table row a field. Raises `KeyError` for a field without its string."""
     texts, lines = docs_of(cls), ["| key | default | meaning |", "| --- | --- | --- |"]
     for field in dataclasses.fields(cls):
-        default = BASE.get(section, {}).get(field.name, field.default)
+        own = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        default = BASE.get(section, {}).get(field.name, own)
         shown = "required" if default is dataclasses.MISSING else f"`{default}`"
         lines.append(f"| `{section}.{field.name}` | {shown} | {texts[field.name]} |")
     return lines
@@ -46,7 +47,10 @@ def page() -> str:
         if not isinstance(kind, Catalogue):
             lines += [f"## {section}", "", *rows(kind, section), ""]
             continue
-        lines += [f"## {section}", "", f"`{section}.name` chooses a part; `{DEFAULTS[section]}` is the default.", ""]
+        default = f"`{DEFAULTS[section]}` by default"
+        if section == "data":
+            default = "by default the one that knows the folder"
+        lines += [f"## {section}", "", f"`{section}.name` chooses a part, {default}.", ""]
         for name in sorted(kind):
             part = kind[name]
             about = (part.__doc__ or "").strip().splitlines()[0]

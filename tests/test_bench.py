@@ -13,11 +13,11 @@ from segwright import cli
 from segwright.errors import ConfigError, MissingPackageError
 from segwright.model import count_parameters
 from segwright.verbs import bench as verb
-from segwright.verbs.bench import Claim, bench, bench_matrix, count_macs, row, take_turns
+from segwright.verbs.bench import Claim, bench, bench_defaults, bench_matrix, row, take_turns
 from segwright.verbs.bench_report import COLUMNS, bench_table, markdown
-from segwright.verbs.peak import peak_mb
 from segwright.verbs.peers import Design, build
-from segwright.verbs.workload import Load, prepare
+from segwright.verbs.stint import peak_mb
+from segwright.verbs.workload import Load, as_run_by, count_macs, prepare
 
 SMALL = Load(Design("mit_b0", "segformer", 32, 3), size=64, device="cpu")
 
@@ -92,6 +92,15 @@ def test_multiplications_by_hand() -> None:
     assert net.training  # as it came
 
 
+def test_fused_steps_count_like_plain_ones() -> None:
+    """With hooks on its layers an encoder takes the plain steps."""
+    net = build("segwright", SMALL.design)
+    fused = count_macs(net, SMALL)
+    for layer in net.modules():
+        layer.register_forward_hook(lambda *_: None)
+    assert count_macs(net, SMALL) == fused
+
+
 def test_a_training_step_changes_the_weights_and_inference_does_not() -> None:
     for mode, changes in (("infer", False), ("train", True)):
         net = torch.nn.Conv2d(3, 3, 1)
@@ -157,6 +166,28 @@ def test_the_command_writes_the_table(tmp_path: Path) -> None:
         cli.main([*words, str(tmp_path)])
     assert ended.value.code == 0
     assert (tmp_path / "bench_segformer_b0_segformer_infer_64_b1_fp32_cpu.json").is_file()
+
+
+def test_at_their_own_defaults_peers_get_none_of_our_settings() -> None:
+    load = Load(SMALL.design, amp=True, own_defaults=True)
+    peer = as_run_by("smp", load)
+    assert as_run_by("segwright", load) == load
+    assert (peer.amp, peer.keep_memory, peer.channels_last, peer.own_defaults) == (False, False, False, False)
+
+
+@pytest.mark.slow
+def test_own_defaults_are_measured_in_processes_of_their_own(tmp_path: Path) -> None:
+    load = Load(SMALL.design, size=72, mode="train", device="cpu")  # SMP takes multiples of 32 only
+    result = bench_defaults(load, against=["transformers", "smp"], rounds=2, output=tmp_path)
+    for block in result["blocks"]:
+        assert [values["name"] for values in block["rows"]] == ["segwright", "transformers"]
+        ours, theirs = block["rows"]
+        assert theirs["precision"] == "fp32"
+        assert ours["parameters"] == theirs["parameters"]
+        assert min(ours["peak_memory_mb"], theirs["peak_memory_mb"]) > 0
+    page = (tmp_path / "bench_mit_b0_segformer_train_72_b1_defaults_cpu.md").read_text()
+    assert "each at its own defaults" in page
+    assert "transformers in fp32" in page
 
 
 @pytest.mark.slow

@@ -97,13 +97,22 @@ def test_a_backbone_that_cannot_be_is_refused(backbone: Any, message: str) -> No
         get_backbone_channels({"backbone": backbone})
 
 
+def test_channels_that_do_not_fit_are_said() -> None:
+    head = create_head({"head": {"type": "segformer"}}, [8, 12], 3)
+    with pytest.raises(ConfigError, match=r"maps of \[3, 12\] channels, and was made for \[8, 12\]"):
+        head([torch.randn(1, 3, 4, 4), torch.randn(1, 12, 2, 2)])
+    for channels, classes in (([], 3), ([8], 3), ([8, 0], 3), ([8, 12], 0)):
+        with pytest.raises(ConfigError, match="channels are"):
+            create_head({}, channels, classes)
+
+
 def test_a_head_that_cannot_be_is_refused() -> None:
     with pytest.raises(ConfigError, match="Did you mean 'segformer'"):
-        create_head({"head": {"type": "segfromer"}}, [8], 2)
+        create_head({"head": {"type": "segfromer"}}, [8, 8], 2)
     with pytest.raises(ConfigError, match=r"head\.project: no such key"):
-        create_head({"head": {"type": "segformer", "project": 4}}, [8], 2)
+        create_head({"head": {"type": "segformer", "project": 4}}, [8, 8], 2)
     with pytest.raises(ConfigError, match="embedding's width is 0"):
-        create_head({"head": {"type": "segformer", "embedding_width": 0}}, [8], 2)
+        create_head({"head": {"type": "segformer", "embedding_width": 0}}, [8, 8], 2)
 
 
 # ------------------------------------------------------------------------------------------------ segwright.nnunet

@@ -22,28 +22,33 @@ FLOORS = {
     "drawing": 3,
     "encoders": 3,
     "heads": 3,
+    "hierarchy": 3,
     "images": 3,
     "losses": 3,
     "metrics": 3,
     "painting": 3,
     "progress": 3,
     "transforms": 3,
+    "class_weights": 4,
     "data": 4,
     "engine": 4,
     "factories": 4,
     "lora": 4,
     "model": 4,
     "pretrained": 4,
+    "splitting": 4,
     "inference": 5,
     "training": 5,
     "verbs": 6,
     "cli": 7,
     "nnunet": 7,
 }
-SEEN_BY_ITS_FLOOR = {"datasets", "images", "pretrained"}
-"""Rooms that their own floor may look into: the data contract, the reading of image files, whole models' weights."""
+SEEN_BY_ITS_FLOOR = {"datasets", "hierarchy", "images", "pretrained"}
+"""Rooms that their own floor may look into: the data contract, trees of classes, the reading of image files, whole
+models' weights."""
 FENCES = {
     "accelerate": {"engine"},
+    "cv2": {"transforms"},
     "matplotlib": {"drawing"},
     "omegaconf": {"config"},
     "peft": {"lora"},

@@ -180,7 +180,7 @@ def test_a_users_error_is_one_message_without_a_traceback(tmp_path, capsys):
 
 
 def test_check_prints_json_and_ends_with_one_on_errors(painted, tmp_path, capsys):
-    assert run_cli("check", str(painted), "--json") == 0
+    assert run_cli("check", str(painted), "--json", "-") == 0
     report = json.loads(capsys.readouterr().out)
     assert "class-shares" in {finding["code"] for finding in report["findings"]}
     assert report["summary"]["splits"]["train"]["images"] == 6

@@ -7,9 +7,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from segwright.factories import create_backbone, create_head, get_backbone_channels
+    from segwright.losses.dice_focal import DiceFocalLoss
     from segwright.model import SegFormerLite, Segmenter
     from segwright.verbs.bench import bench
     from segwright.verbs.check import check
+    from segwright.verbs.convert import convert
     from segwright.verbs.demo import demo
     from segwright.verbs.evaluate import evaluate, load
     from segwright.verbs.export import export
@@ -19,28 +22,38 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "DiceFocalLoss": "segwright.losses.dice_focal",
     "SegFormerLite": "segwright.model",
     "Segmenter": "segwright.model",
     "Run": "segwright.verbs.train",
     "bench": "segwright.verbs.bench",
     "check": "segwright.verbs.check",
+    "convert": "segwright.verbs.convert",
+    "create_backbone": "segwright.factories",
+    "create_head": "segwright.factories",
     "demo": "segwright.verbs.demo",
     "evaluate": "segwright.verbs.evaluate",
     "export": "segwright.verbs.export",
+    "get_backbone_channels": "segwright.factories",
     "infer": "segwright.verbs.infer",
     "load": "segwright.verbs.evaluate",
     "train": "segwright.verbs.train",
 }
 
 __all__ = [
+    "DiceFocalLoss",
     "Run",
     "SegFormerLite",
     "Segmenter",
     "bench",
     "check",
+    "convert",
+    "create_backbone",
+    "create_head",
     "demo",
     "evaluate",
     "export",
+    "get_backbone_channels",
     "infer",
     "load",
     "train",

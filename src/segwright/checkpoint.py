@@ -66,7 +66,11 @@ def load_weights(model: torch.nn.Module, payload: dict[str, Any], path: str | Pa
     have, want = payload["model"], model.state_dict()
     missing = sorted(want.keys() - have.keys())
     extra = sorted(have.keys() - want.keys())
-    shapes = [k for k in want.keys() & have.keys() if want[k].shape != have[k].shape]
+    shapes = [
+        f"{key} {tuple(have[key].shape)} instead of {tuple(want[key].shape)}"
+        for key in sorted(want.keys() & have.keys())
+        if want[key].shape != have[key].shape
+    ]
     if missing or extra or shapes:
         raise WeightsError(
             f"{path} belongs to another model: {len(missing)} weights missing{_few(missing)}, {len(extra)} too many"

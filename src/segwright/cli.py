@@ -52,23 +52,55 @@ def check(
     data: Annotated[Path | None, typer.Argument(help="Folder with train/, valid/ and test/.")] = None,
     overrides: Overrides = None,
     config: ConfigFile = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Annotations and headers only, no pixels.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Annotations, headers, ends of files; no pixels.")] = False,
+    json: Annotated[str | None, typer.Option("--json", help="Write the report as JSON to a file; - prints it.")] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="Write a page with pictures.")] = None,
+    fix: Annotated[Path | None, typer.Option("--fix", help="Write a mended copy into this new folder.")] = None,
+    show_augment: Annotated[
+        Path | None, typer.Option("--show-augment", help="Draw augmented training samples into this PNG.")
+    ] = None,
 ) -> None:
     """Find what is wrong with the data. Ends with 1 where there are errors."""
+    from segwright.files import write_text
     from segwright.verbs.check import check as run
     from segwright.verbs.findings import print_findings, summary_table
 
     words = list(overrides or [])
     if data is not None and "=" in str(data) and not data.exists():
         words, data = [str(data), *words], None
-    report = run(data, config, overrides=words, quick=quick)
-    if json:
+    report = run(data, config, overrides=words, quick=quick, html=html, fix=fix)
+    if show_augment:
+        from segwright.verbs.augment_preview import show_augment as show
+        from segwright.verbs.settings import gather
+
+        show(gather(config, {"data.root": data and str(data)}, words), show_augment)
+    if json == "-":
         print(report.json())
     else:
         summary_table(report.summary, console)
         print_findings(report.findings, console)
+    if json and json != "-":
+        write_text(json, report.json())
+    if fix:
+        errors.print(f"{len(report.fixes)} fixes in the copy {fix}, listed in fixes.json", markup=False, soft_wrap=True)
     raise typer.Exit(1 if report.errors else 0)
+
+
+@app.command()
+def convert(
+    data: Annotated[Path, typer.Argument(help="The data set's folder.")],
+    to: Annotated[str, typer.Option("--to", help="folder, coco or nnunet.")],
+    output: Annotated[Path, typer.Option("--output", help="New folder; for nnunet, DatasetNNN_Name.")],
+    overrides: Overrides = None,
+    source: Annotated[str | None, typer.Option("--from", help="As data.name; else as it looks.")] = None,
+    config: ConfigFile = None,
+) -> None:
+    """Write a data set in another layout, its masks unchanged; prints the config that reads it."""
+    from segwright.verbs.convert import convert as run
+
+    done = run(data, output, to, reader=source, config=config, overrides=overrides or [])
+    console.print(f"{done.images} images in {done.folder}; in a config:", soft_wrap=True, markup=False)
+    print(done.yaml(), end="")
 
 
 @app.command()
@@ -89,6 +121,9 @@ def train(
     output: Annotated[Path | None, typer.Option("--output", help="The run's folder; else runs/<model>.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the folder's last.pth.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Empty the folder if it holds a run.")] = False,
+    commercial: Annotated[
+        bool, typer.Option("--commercial", help="Refuse weights that are not free for commercial use.")
+    ] = False,
 ) -> None:
     """Train a model; everything of the run lies in one folder."""
     from segwright.verbs.train import train as run
@@ -101,6 +136,7 @@ def train(
         "train.seed": seed,
         "run.output": output and str(output),
         "run.overwrite": overwrite or None,
+        "run.commercial": commercial or None,
     }
     done = run(config, flags=flags, overrides=overrides or [], resume=resume)
     console.print(f"best weights: {done.best}  (validation IoU {done.best_iou:.4f})", soft_wrap=True)
@@ -154,7 +190,9 @@ def infer(
 def export(
     weights: Weights,
     output: Annotated[Path, typer.Option("--output", help="Folder to write.")],
-    format: Annotated[str, typer.Option("--format", help="hf: a folder for transformers.")] = "hf",
+    format: Annotated[
+        str, typer.Option("--format", help="hf: a folder for transformers; merged: LoRA in the weights.")
+    ] = "hf",
 ) -> None:
     """Write trained weights for another library, and a certificate of what was compared with it."""
     from segwright.verbs.export import export as run
@@ -179,12 +217,15 @@ def bench(
     device: Annotated[str | None, typer.Option("--device", help="cpu, or else the GPU if there is one.")] = None,
     plain_memory: Annotated[bool, typer.Option("--plain-memory", help="Leave glibc's allocator as it is.")] = False,
     channels_last: Annotated[bool, typer.Option("--channels-last", help="For the peers' models too.")] = False,
+    own_defaults: Annotated[
+        bool, typer.Option("--own-defaults", help="Each library as its users get it, in a process of its own.")
+    ] = False,
     memory: Annotated[bool, typer.Option("--memory/--no-memory", help="Measure the peak memory.")] = True,
     output: Annotated[Path, typer.Option("--output", help="Folder for the tables.")] = Path("benchmarks/results"),
 ) -> None:
     """Measure images per second and memory of an encoder with a head, beside the same model of other libraries."""
     from segwright.verbs.bench import bench as run
-    from segwright.verbs.bench import bench_matrix
+    from segwright.verbs.bench import bench_defaults, bench_matrix
     from segwright.verbs.bench_report import bench_table
     from segwright.verbs.peers import Design
     from segwright.verbs.workload import Load
@@ -193,6 +234,8 @@ def bench(
     peers = [name.strip() for name in against.split(",") if name.strip()]
     if matrix:
         result = bench_matrix(load, against=peers, rounds=rounds, memory=memory, output=output)
+    elif own_defaults:
+        result = bench_defaults(load, against=peers, rounds=rounds, output=output)
     else:
         result = run([load], peers, rounds, memory, output)
     bench_table(result, console)

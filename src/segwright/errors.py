@@ -35,11 +35,25 @@ class MissingPackageError(SegwrightError, ImportError):
         super().__init__(f"The package '{package}' is not installed; {purpose} needs it. Install it with: {command}")
 
 
+LOOK_ALIKE = str.maketrans("oilsz-", "01152_")
+"""Letters that are typed for a figure, or read as one."""
+MOST_NAMED = 6
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
-    """` Did you mean 'x'?` for the known word that is most alike, else the list of the known words."""
+    """` Did you mean 'x'?` for the known word that is most alike, or all that are equally so; else what is known."""
     words = sorted(known)
-    close = difflib.get_close_matches(word, words, n=1, cutoff=0.6)
-    if close:
-        return f" Did you mean '{close[0]}'?"
+    close = difflib.get_close_matches(word, words, n=len(words) or 1, cutoff=0.6)
+    likeness = {name: _likeness(word, name) for name in close}
+    best = [name for name in close if likeness[name] == max(likeness.values())]
+    if best:
+        *others, last = (f"'{name}'" for name in sorted(best)[:MOST_NAMED])
+        return f" Did you mean {', '.join(others)}{' or ' if others else ''}{last}?"
     shown = ", ".join(words[:20]) + (", ..." if len(words) > 20 else "")
     return f" There are: {shown}." if words else ""
+
+
+def _likeness(word: str, name: str) -> tuple[float, float]:
+    """How alike they are with figures for the letters that look like them, and as they stand."""
+    typed, meant = (text.lower().translate(LOOK_ALIKE) for text in (word, name))
+    return difflib.SequenceMatcher(None, typed, meant).ratio(), difflib.SequenceMatcher(None, word, name).ratio()

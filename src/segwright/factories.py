@@ -43,14 +43,25 @@ class EmbeddingConfig:
 
 
 class HeadWithEmbedding(nn.Module):
-    """maps [(B, C_i, h_i, w_i)], finest first -> logits (B, K, h, w), and the coarsest map's embedding (B, E, ...)."""
+    """maps [(B, C_i, h_i, w_i)], finest first -> logits (B, K, h, w), and the coarsest map's embedding (B, E, ...).
 
-    def __init__(self, head: nn.Module, embedding: EmbeddingHead) -> None:
+    Raises:
+        ConfigError: the maps have other `channels` (C_i) than the head was made for.
+    """
+
+    def __init__(self, head: nn.Module, embedding: EmbeddingHead, channels: Sequence[int]) -> None:
         super().__init__()
+        self.channels = list(channels)
         self.head = head
         self.embedding = embedding
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        given = [x.shape[1] for x in maps]
+        if given != self.channels:
+            raise ConfigError(
+                f"the head was given maps of {given} channels, and was made for {self.channels}. Make it with the "
+                "channels that get_backbone_channels(config) gives for the backbone in use."
+            )
         return self.head(maps), self.embedding(maps)
 
 
@@ -79,15 +90,21 @@ def create_head(config: Mapping[str, Any], channels: Sequence[int], num_classes:
     """The head of `config["head"]` for maps of these channels, with an embedding beside. Default: aspp.
 
     Raises:
-        ConfigError: no such head, a key it does not have, or a value that cannot work.
+        ConfigError: no such head, a key it does not have, or channels, a number of classes or a value that cannot work.
     """
+    if len(channels) < 2 or min(channels) < 1 or num_classes < 1:
+        raise ConfigError(
+            f"channels are {list(channels)} and num_classes is {num_classes}; a head takes two maps or more and gives "
+            "one class or more. get_backbone_channels(config) gives the channels."
+        )
     given = dict(_section(config, "head"))
     own = {key: given.pop(key) for key in list(given) if key == "embedding_width"}
     renamed = {{"type": "name", "proj_dim": "width"}.get(key, key): value for key, value in given.items()}
     schema: dict[str, Any] = {"head": HEADS, "embedding": EmbeddingConfig}
     checked = resolve({"head": renamed, "embedding": own}, schema, {"head": "aspp"})
     head = HEADS.build(checked["head"].name, checked["head"].config, channels, num_classes)
-    return HeadWithEmbedding(head, EmbeddingHead(channels[-1], checked["embedding"].embedding_width))
+    embedding = EmbeddingHead(channels[-1], checked["embedding"].embedding_width)
+    return HeadWithEmbedding(head, embedding, channels)
 
 
 def encoder_name(config: Mapping[str, Any]) -> str:

@@ -5,11 +5,11 @@ point of the group `segwright.<kind>` whose value is such a module.
 """
 
 from collections.abc import Iterator, Mapping
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 from typing import Any
 
-from segwright.errors import ConfigError, nearest
+from segwright.errors import ConfigError, SegwrightError, nearest
 
 
 class Catalogue(Mapping[str, ModuleType]):
@@ -23,7 +23,8 @@ class Catalogue(Mapping[str, ModuleType]):
     def _all(self) -> dict[str, ModuleType]:
         if not self._complete:
             for point in entry_points(group=f"segwright.{self.kind}"):
-                self._parts.setdefault(point.name, point.load())
+                if point.name not in self._parts:
+                    self._parts[point.name] = _part(point, self.kind)
             self._complete = True
         return self._parts
 
@@ -49,3 +50,26 @@ class Catalogue(Mapping[str, ModuleType]):
     def build(self, name: str, config: Any, *args: Any, **kwargs: Any) -> Any:
         """What the part's `build(config, ...)` makes."""
         return self.part(name).build(config, *args, **kwargs)
+
+
+def load_outside(point: EntryPoint) -> Any:
+    """What an outside package's entry point names. `SegwrightError`: it cannot be imported."""
+    try:
+        return point.load()
+    except Exception as error:
+        package = point.dist.name if point.dist else "unknown"
+        raise SegwrightError(
+            f"the package '{package}' offers {point.group}: {point.name} = {point.value}, which cannot be imported "
+            f"({type(error).__name__}: {error}). Mend the package, or uninstall it."
+        ) from error
+
+
+def _part(point: EntryPoint, kind: str) -> ModuleType:
+    module = load_outside(point)
+    if lacks := [name for name in ("Config", "build") if not hasattr(module, name)]:
+        raise SegwrightError(
+            f"{point.value}, which an outside package offers as {kind} part '{point.name}', has no "
+            f"{' and no '.join(lacks)}. A part is a module with a dataclass `Config` and a function `build`; see "
+            "docs/adding-parts.md."
+        )
+    return module

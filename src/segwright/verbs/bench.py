@@ -1,8 +1,9 @@
 """`segwright bench`: images per second and memory of an encoder with a head, beside the same model of its peers.
 
-All contenders live in one process and take turns, round by round, in alternating order, so that a disturbance of the
-machine meets all of them. In every round the machine's rate at a matrix product is measured too; a model's share of it
-says how much of what the machine can do it uses.
+All contenders take turns, round by round, in alternating order, so that a disturbance of the machine meets all of them:
+in one process where their settings are the same, each in its own where every library has its own defaults. In every
+round the machine's rate at a matrix product is measured too; a model's share of it says how much of what the machine
+can do it uses.
 """
 
 import json
@@ -10,6 +11,7 @@ import logging
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +19,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from segwright.errors import ConfigError, SegwrightError
 from segwright.files import write_text
@@ -25,9 +26,18 @@ from segwright.model import count_parameters
 from segwright.progress import bar
 from segwright.training.records import environment
 from segwright.verbs.bench_report import markdown
-from segwright.verbs.peak import peak_mb
 from segwright.verbs.peers import OURS, PACKAGES, Design, build, check_peers
-from segwright.verbs.workload import DTYPES, Load, device_of, precision_of, prepare, settle
+from segwright.verbs.stint import Stint, peak_mb
+from segwright.verbs.workload import (
+    DTYPES,
+    Load,
+    as_run_by,
+    count_macs,
+    device_of,
+    precision_of,
+    prepare,
+    settle,
+)
 
 log = logging.getLogger("segwright")
 
@@ -99,13 +109,20 @@ def bench_matrix(like: Load, **options: Any) -> dict[str, Any]:
     return bench([replace(like, design=claim.design) for claim in MATRIX], claims=MATRIX, **options)
 
 
+def bench_defaults(load: Load, **options: Any) -> dict[str, Any]:
+    """`bench` with every library as its users get it: ours in fp32 and then in mixed precision, beside the peers."""
+    return bench([replace(load, own_defaults=True, amp=amp) for amp in (False, True)], **options)
+
+
 def measure_block(load: Load, claim: Claim | None, names: Sequence[str], rounds: int, memory: bool) -> dict[str, Any]:
     """What is written of one load."""
-    if claim is None or claim.images_per_s is not None:
+    if load.own_defaults:
+        rows = measure_apart(load, names, rounds)
+    elif claim is None or claim.images_per_s is not None:
         rows = measure(load, names, rounds)
     else:
         rows = [{"name": name} for name in build_all(load, names)]
-    for values in rows if memory else []:
+    for values in rows if memory and not load.own_defaults else []:
         values["peak_memory_mb"] = peak_or_none(values["name"], load)
     return {
         "load": asdict(load),
@@ -152,11 +169,27 @@ def measure(load: Load, names: Sequence[str], rounds: int) -> list[dict[str, Any
     return [row(name, load, *sizes[name], seconds, rate) for name in steps]
 
 
+def measure_apart(load: Load, names: Sequence[str], rounds: int) -> list[dict[str, Any]]:
+    """The same, every contender in a process of its own with its own settings; its peak memory with it."""
+    with ExitStack() as stack:
+        stints = {name: stack.enter_context(Stint(name, as_run_by(name, load))) for name in names}
+        stints = {name: stint for name, stint in stints.items() if works(name, stint.step)}
+        steps = {name: stint.step for name, stint in stints.items()}
+        seconds = take_turns(steps | {"": multiply(load)}, rounds, device_of(load))
+        rate = 2 * MATRIX_SIDE**3 / statistics.median(seconds[""])
+        peaks = {name: stint.peak_mb() for name, stint in stints.items()}
+        rows = [row(name, load, *stint.sizes(), seconds, rate) for name, stint in stints.items()]
+    for values in rows:
+        name = values["name"]
+        values |= {"precision": precision_of(as_run_by(name, load)), "peak_memory_mb": peaks[name]}
+    return rows
+
+
 def works(name: str, step: Callable[[], None]) -> bool:
     """Whether a contender can do the work at all: peers have sizes and batches that they do not take."""
     try:
         step()
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, SegwrightError) as error:
         if name == OURS:
             raise
         log.warning("%s cannot do this work and is left out: %s", name, str(error).splitlines()[0])
@@ -215,26 +248,15 @@ def multiply(load: Load) -> Callable[[], None]:
     return product
 
 
-@torch.no_grad()
-def count_macs(model: nn.Module, load: Load) -> int:
-    """Multiplications of a forward pass of one image: matrix products, convolutions, attention; no resizes, no norms.
-
-    Counted as the model does it on the load's device.
-    """
-    device, trains = device_of(load), model.training
-    with FlopCounterMode(display=False) as counter:
-        model.to(device).eval()(torch.zeros(1, 3, load.size, load.size, device=device))
-    model.train(trains)
-    return counter.get_total_flops() // 2
-
-
 def write_results(result: dict[str, Any], folder: Path) -> None:
     """`bench_<what>.json`, and a table of it as `.md`."""
     first, *more = result["blocks"]
     load, design = first["load"], first["load"]["design"]
-    what = "matrix" if more else f"{design['encoder']}_{design['head']}"
+    apart = load["own_defaults"]
+    what = "matrix" if more and not apart else f"{design['encoder']}_{design['head']}"
     device = "gpu" if device_of(Load.from_dict(load)).type == "cuda" else "cpu"
-    stem = f"bench_{what}_{load['mode']}_{load['size']}_b{load['batch']}_{first['precision']}_{device}"
+    settings = "defaults" if apart else first["precision"]
+    stem = f"bench_{what}_{load['mode']}_{load['size']}_b{load['batch']}_{settings}_{device}"
     write_text(folder / f"{stem}.json", json.dumps(result, indent=2))
     write_text(folder / f"{stem}.md", markdown(result))
     log.info("written: %s.json and .md", folder / stem)

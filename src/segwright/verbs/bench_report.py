@@ -28,7 +28,8 @@ def table(result: dict[str, Any]) -> list[list[str]]:
                 _cell(values.get("macs_per_image"), "{:.2f}", 1e9),
                 _cell(values.get("share_of_matrix_rate"), "{:.2f}"),
             )
-            lines.append([f"{design['encoder']} + {design['head']}", values["name"], *numbers, said])
+            by = f"{values['name']} in {values['precision']}" if "precision" in values else values["name"]
+            lines.append([f"{design['encoder']} + {design['head']}", by, *numbers, said])
     return lines
 
 
@@ -48,15 +49,19 @@ def title(result: dict[str, Any]) -> str:
     where = ", ".join(made["gpus"]) if device_of(Load.from_dict(load)).type == "cuda" else f"{made['threads']} threads"
     kind = "a training step (loss at full size, AdamW)" if load["mode"] == "train" else "inference"
     memory = "allocator keeps memory" if load["keep_memory"] else "allocator as it is"
+    settings = "each at its own defaults" if load["own_defaults"] else f"{precision}, {memory}"
     size, rounds = load["size"], result["rounds"]
     return (
-        f"{kind}, {size} x {size}, batch {load['batch']}, {precision}, {load['design']['classes']} classes, {where}, "
-        f"{memory}, median of {rounds} interleaved rounds"
+        f"{kind}, {size} x {size}, batch {load['batch']}, {load['design']['classes']} classes, {where}, "
+        f"{settings}, median of {rounds} interleaved rounds"
     )
 
 
 def bench_table(result: dict[str, Any], console: Console) -> None:
-    """The table on a terminal."""
+    """The table on a terminal; into a file or pipe, which has no width to fit, as Markdown."""
+    if not console.is_terminal:
+        console.print(markdown(result), soft_wrap=True, markup=False, highlight=False)
+        return
     shown = Table(pad_edge=False, title=title(result), title_justify="left")
     for index, column in enumerate(COLUMNS):
         shown.add_column(column, justify="left" if index < 2 else "right")

@@ -110,7 +110,7 @@ def grey_baseline(source: Source) -> float:
 def finish(folder: Path, run: Path, source: Source, metrics: dict[str, Any], grey: float, overrides: list[str]) -> None:
     """`grid.png` and `report.html` of the test images."""
     loaded = load_model(run / "best.pth", overrides=overrides)
-    best, worst, _ = best_and_worst(loaded.predictor, EvaluationSet(source.splits["test"], None), source.num_classes)
+    best, worst, _ = best_and_worst(loaded.predictor, EvaluationSet(source.splits["test"], None), source)
     sheet = grid([p for _, p, _ in best + worst], [f"{n}  IoU {iou:.2f}" for n, _, iou in best + worst], columns=4)
     write_png(folder / "grid.png", sheet)
     write_report(

@@ -10,10 +10,9 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from segwright import checkpoint
+from segwright import checkpoint, lora
 from segwright.config import as_mapping
 from segwright.data import evaluation_batches, worker_count
-from segwright.datasets import READERS
 from segwright.datasets.base import Source
 from segwright.engine import Engine
 from segwright.errors import ConfigError, DataError, WeightsError
@@ -24,12 +23,14 @@ from segwright.model import Segmenter, build_model
 from segwright.progress import bar
 from segwright.verbs.scoring import Tally, add_samples
 from segwright.verbs.settings import Settings, gather
+from segwright.verbs.source import read_source
+from segwright.verbs.trees import channels, decoder
 
 log = logging.getLogger("segwright")
 
-FROM_A_FILE = {"data", "predict"}
+FROM_A_FILE = {"data", "classes", "split", "predict"}
 """Sections that a config file gives for trained weights."""
-SHAPING = {"model", "encoder", "head", "input"}
+SHAPING = {"model", "encoder", "head", "hierarchy", "input"}
 """Sections that shape what a checkpoint's weights mean; a file that says otherwise is told so."""
 
 
@@ -42,6 +43,10 @@ class Loaded:
     engine: Engine
     predictor: Predictor
     classes: list[str]
+    colours: list[list[int]] | None = None
+    """RGB of each class, where the data set had its own."""
+    division: dict[str, list[str]] | None = None
+    """How the run divided its images, where nothing else is asked for."""
 
 
 def load_model(
@@ -65,8 +70,10 @@ def load_model(
         raise ConfigError(f"{error}\n(on top of the config that {weights} carries)") from None
     engine = Engine(settings.train.amp, settings.train.device)
     bare = restore(payload, settings, weights)
-    predictor = Predictor(engine.prepare(bare).eval(), bare, engine, settings.predict)
-    return Loaded(settings, bare, engine, predictor, list(payload["classes"]))
+    tree = decoder(settings, payload["classes"])
+    predictor = Predictor(engine.prepare(bare).eval(), bare, engine, settings.predict, tree)
+    own_split = payload.get("split") if settings.dump()["split"] == payload["config"].get("split") else None
+    return Loaded(settings, bare, engine, predictor, list(payload["classes"]), payload.get("colours"), own_split)
 
 
 def _about_the_data(config: str | Path | Mapping[str, Any] | None, own: Mapping[str, Any]) -> dict[str, Any]:
@@ -90,12 +97,24 @@ def load(weights: str | Path) -> Segmenter:
 
 
 def restore(payload: dict[str, Any], settings: Settings, weights: str | Path) -> Segmenter:
-    """The model of a checkpoint that was read from `weights`, in evaluation mode on the CPU."""
-    model = build_model(settings.model, settings.encoder, settings.head, len(payload["classes"]), pretrained=False)
-    checkpoint.load_weights(model, payload, weights)
-    model.encoder.mean, model.encoder.std = tuple(payload["mean"]), tuple(payload["std"])
-    model.classes = tuple(payload["classes"])
+    """The model of a checkpoint that was read from `weights`, in evaluation mode on the CPU; adapters are merged."""
+    names = channels(settings, payload["classes"])
+    model = build_model(settings.model, settings.encoder, settings.head, len(names), pretrained=False)
+    own = payload["config"].get("lora", {})
+    tensors = lora.merged(payload["model"], own.get("lora_alpha", lora.Config.lora_alpha))
+    checkpoint.load_weights(model, payload | {"model": tensors}, weights)
+    remember(model, payload)
+    model.classes = names
     return model.eval()
+
+
+def remember(model: Segmenter, payload: Mapping[str, Any]) -> None:
+    """Gives a model what a checkpoint knows beside weights: normalisation, classes, origin of the first weights."""
+    encoder = model.encoder
+    encoder.mean, encoder.std = tuple(payload["mean"]), tuple(payload["std"])
+    model.classes = tuple(payload["classes"])
+    first = payload.get("weights", {})
+    encoder.origin, encoder.licence = first.get("origin", encoder.origin), first.get("licence", encoder.licence)
 
 
 def evaluate(
@@ -118,7 +137,7 @@ def evaluate(
         DataError: no such split.
     """
     loaded = load_model(weights, config, flags, overrides)
-    source = READERS.build(loaded.settings.data.name, loaded.settings.data.config)
+    source = read_source(loaded.settings, recorded=loaded.division)
     same_classes(source, loaded, weights)
     loaded = with_threshold(loaded, source, threshold)
     tally = tally_split(loaded, source, split)
@@ -137,6 +156,14 @@ def same_classes(source: Source, loaded: Loaded, weights: str | Path) -> None:
             f"{weights} knows {len(loaded.classes)} classes ({', '.join(loaded.classes)}), the data have "
             f"{len(source.classes)} ({', '.join(source.classes)}). Evaluate with the data the model was made for."
         )
+    if list(source.classes) != list(loaded.classes):
+        log.warning(
+            "%s learnt the classes %s, but the data call them %s; they are compared by their order. If that is not "
+            "meant, set data.classes, or classes.rename",
+            weights,
+            ", ".join(loaded.classes),
+            ", ".join(source.classes),
+        )
 
 
 def with_threshold(loaded: Loaded, source: Source, threshold: str | None) -> Loaded:
@@ -145,7 +172,7 @@ def with_threshold(loaded: Loaded, source: Source, threshold: str | None) -> Loa
         return loaded
     value = choose_threshold(loaded, source) if threshold == "auto" else _number(threshold)
     config = replace(loaded.predictor.config, threshold=value)
-    predictor = Predictor(loaded.predictor.model, loaded.model, loaded.engine, config)
+    predictor = Predictor(loaded.predictor.model, loaded.model, loaded.engine, config, loaded.predictor.tree)
     return replace(loaded, predictor=predictor)
 
 
@@ -170,7 +197,7 @@ def _number(text: str) -> float:
 def tally_split(loaded: Loaded, source: Source, split: str) -> Tally:
     """Counts over a whole split."""
     batches = split_batches(loaded, source, split)
-    tally = Tally(len(loaded.classes), thorough=True)
+    tally = Tally(len(loaded.classes), thorough=True, tree=loaded.predictor.tree)
     with bar(f"evaluate {split}", len(source.splits[split])) as progress:
         for samples in batches:
             add_samples(tally, loaded.predictor, samples, loaded.predictor.samples(samples))
@@ -181,7 +208,8 @@ def tally_split(loaded: Loaded, source: Source, split: str) -> Tally:
 def split_batches(loaded: Loaded, source: Source, split: str) -> DataLoader:
     """The split in order, at the network's size."""
     if split not in source.splits:
-        raise DataError(f"the data have no split '{split}'; there are: {', '.join(source.splits)}.")
+        told = [f" {one.message} {one.fix}" for one in source.findings if one.code == f"{split}-without-masks"]
+        raise DataError(f"the data have no split '{split}'; there are: {', '.join(source.splits)}.{''.join(told)}")
     settings = loaded.settings
     # On a CPU one image at a time is as fast and needs the least memory.
     batch_size = 1 if loaded.engine.device == torch.device("cpu") else settings.train.batch_size
@@ -199,4 +227,6 @@ def summarise(tally: Tally, loaded: Loaded, num_images: int, weights: str | Path
     metrics |= {"num_images": num_images, "weights": str(weights)}
     if len(loaded.classes) > 1:
         metrics["per_class"] = {name: scores(total[i : i + 1]) for i, name in enumerate(loaded.classes)}
+    if tally.tree:
+        metrics |= {**tally.tree.counts.scores(), "per_level": tally.tree.per_level()}
     return metrics

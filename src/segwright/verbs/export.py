@@ -21,11 +21,12 @@ from segwright.errors import ConfigError, SegwrightError
 from segwright.files import write_text
 from segwright.model import Segmenter
 from segwright.verbs.evaluate import restore
+from segwright.verbs.merge import write_merged
 from segwright.verbs.settings import Settings, gather
 
 log = logging.getLogger("segwright")
 
-FORMATS = ("hf",)
+FORMATS = ("hf", "merged")
 TOLERANCE = 1e-4
 """Largest difference of a logit that counts as equal, in fp32."""
 SIZES = ((224, 160), (125, 83))
@@ -45,7 +46,8 @@ class Exported:
 def export(weights: str | Path, output: str | Path, format: str = "hf") -> Exported:
     """Writes trained weights for another library into the folder `output`.
 
-    `hf`: a folder for transformers' `SegformerForSemanticSegmentation.from_pretrained`.
+    `hf`: a folder for transformers' `SegformerForSemanticSegmentation.from_pretrained`. `merged`: `merged.pth`, a
+    checkpoint of ours whose LoRA adapters are added to the weights.
 
     Raises:
         ConfigError: no such format, or a model that it cannot hold.
@@ -58,10 +60,16 @@ def export(weights: str | Path, output: str | Path, format: str = "hf") -> Expor
     settings = gather(payload["config"])
     model = restore(payload, settings, weights)
     size = settings.input.pixels() or (512, 512)
-    folder = model.save_pretrained(output, size)
-    certificate = about(weights, payload, settings) | compare(model, folder, (size, *SIZES))
+    if format == "merged":
+        folder = Path(output)
+        compared = write_merged(payload, settings, weights, folder, (size, *SIZES), TOLERANCE)
+    else:
+        folder = model.save_pretrained(output, size)
+        compared = compare(model, folder, (size, *SIZES))
+    certificate = {"format": format} | about(weights, payload, settings) | compared
     write_text(folder / "certificate.json", json.dumps(certificate, indent=2))
-    judge(certificate, folder)
+    if format == "hf":
+        judge(certificate, folder)
     return Exported(folder, certificate)
 
 
@@ -69,7 +77,6 @@ def about(weights: str | Path, payload: dict[str, Any], settings: Settings) -> d
     """What was exported: file, classes, where the first weights came from and under which licence."""
     classes = list(payload["classes"])
     return {
-        "format": "hf",
         "weights": str(weights),
         "model": settings.name,
         "classes": classes,

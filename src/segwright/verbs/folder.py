@@ -14,15 +14,17 @@ from segwright import checkpoint
 from segwright.config import read_yaml
 from segwright.errors import ConfigError, SegwrightError
 from segwright.files import remove_leftovers, write_text
-from segwright.verbs.settings import Settings
+from segwright.verbs.settings import Settings, settings_from
 
 log = logging.getLogger("segwright")
 
 OF_A_RUN = {
     "best.pth", "last.pth", "config.yaml", "training_params.yaml", "training_params.json", "log.csv", "curves.png",
-    "report.html", "samples", "tensorboard", "train.log",
+    "report.html", "samples", "split.json", "tensorboard", "train.log", "adapters.safetensors", "class_weights.json",
 }  # fmt: skip
 """Every name that a run writes into its folder; --overwrite removes these and nothing else."""
+ASIDE = ".replaced"
+"""Behind the name of a run that --overwrite keeps until the new one has saved its first epoch."""
 
 
 def run_folder(settings: Settings) -> Path:
@@ -48,8 +50,8 @@ def claim_folder(settings: Settings, resume: bool) -> Path:
     if resume:
         remove_leftovers(folder)
         return folder
-    if settings.run.overwrite and folder.exists():
-        empty_run(folder)
+    if settings.run.overwrite and folder.is_dir() and any(folder.iterdir()):
+        set_aside(folder)
     try:
         folder = make_free(folder)
     except OSError as error:
@@ -76,8 +78,12 @@ def make_free(folder: Path) -> Path:
             log.info("%s exists and is left alone; this run goes to the next free name", folder)
 
 
-def empty_run(folder: Path) -> None:
-    """Removes a run, and nothing but a run. Raises `SegwrightError` where the folder holds anything else."""
+def set_aside(folder: Path) -> None:
+    """Renames a run that is to be overwritten: it costs nothing while the new one has saved nothing. `settle` ends it.
+
+    Raises:
+        SegwrightError: the folder holds anything but a run, or cannot be renamed.
+    """
     foreign = sorted(path.name for path in folder.iterdir() if path.name not in OF_A_RUN and path.suffix != ".tmp")
     if foreign:
         raise SegwrightError(
@@ -85,9 +91,28 @@ def empty_run(folder: Path) -> None:
             "Move it away, or choose another folder with --output."
         )
     try:
-        shutil.rmtree(folder)
+        settle(folder)  # an earlier one may have been killed
+        folder.rename(aside(folder))
     except OSError as error:
-        raise SegwrightError(f"{folder} cannot be emptied ({error}). Choose another folder with --output.") from None
+        raise SegwrightError(f"{folder} cannot be renamed ({error}). Choose another folder with --output.") from None
+
+
+def aside(folder: Path) -> Path:
+    """Where the run that stood in `folder` waits."""
+    return folder.with_name(folder.name + ASIDE)
+
+
+def settle(folder: Path) -> None:
+    """Of a run and the one that it is to replace, keeps the new one if it has saved an epoch, else the old one."""
+    old = aside(folder)
+    if not old.is_dir():
+        return
+    if (folder / "last.pth").exists():
+        shutil.rmtree(old, ignore_errors=True)
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    old.rename(folder)
+    log.info("%s: the run that was to be overwritten stands again", folder)
 
 
 @contextlib.contextmanager
@@ -99,20 +124,23 @@ def tidy(folder: Path) -> Iterator[None]:
         saved = (folder / "last.pth").exists()
         if isinstance(error, KeyboardInterrupt) and saved:
             log.warning("stopped; the run goes on from its last epoch with --resume")
-        if isinstance(error, Exception | KeyboardInterrupt) and not saved:
-            shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, Exception | KeyboardInterrupt):
+            if not saved:
+                shutil.rmtree(folder, ignore_errors=True)
+            settle(folder)
         raise
+    settle(folder)
 
 
 def same_config(old: Mapping[str, Any], settings: Settings) -> None:
     """Raises `ConfigError` where a run would go on with another config than it began with."""
-    new = settings.dump()
-    free = {("run", "output"), ("run", "overwrite"), ("run", "check"), ("input", "workers"), ("train", "device")}
+    old, new = settings_from(old).dump(), settings.dump()  # keys that are newer than the run have their defaults
+    free = {("run", key) for key in new["run"]} | {("input", "workers"), ("input", "cache"), ("train", "device")}
     changed = [
-        f"{section}.{key}: {old.get(section, {}).get(key)!r} -> {value!r}"
+        f"{section}.{key}: {old[section][key]!r} -> {value!r}"
         for section, values in new.items()
         for key, value in values.items()
-        if (section, key) not in free and old.get(section, {}).get(key) != value
+        if (section, key) not in free and key in old[section] and old[section][key] != value
     ]
     if changed:
         raise ConfigError(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from segwright.drawing.classes import class_colours
 from segwright.drawing.overlays import overlay
 from segwright.errors import DataError, SegwrightError
 from segwright.images import IMAGE_SUFFIXES, read_image, write_png
@@ -43,8 +44,10 @@ def infer(
     flags: Mapping[str, Any] | None = None,
     overrides: Sequence[str] = (),
 ) -> Inference:
-    """Writes `<stem>_mask.png` (0 and 255 for one class, else class ids) and `<stem>_overlay.png` for each image.
+    """Writes `<stem>_mask.png` and `<stem>_overlay.png` for each image.
 
+    A mask holds 0 and 255 for one class, else the class ids, with a palette of the classes' colours. With a tree of
+    classes there are `<stem>_<level>_mask.png` and `<stem>_<level>_overlay.png` of its upper levels, too.
     A file that cannot be read is reported and left out; the others are done.
 
     Raises:
@@ -98,21 +101,44 @@ def infer_one(loaded: Loaded, path: Path, stem: Path) -> Path:
     """Predicts one file and writes both pictures. Gives the mask's path. Raises `NotPredicted`."""
     try:
         image = read_image(path)
-        mask = loaded.predictor.mask(predict_image(loaded, image))
+        masks = level_masks(loaded, image)
     except SegwrightError as error:
         raise NotPredicted(str(error) if path.name in str(error) else f"{path}: {error}") from None
     except MemoryError:
         raise NotPredicted(f"{path} does not fit into memory. Shrink it, or set input.size.") from None
-    mask_path = stem.with_name(stem.name + "_mask.png")
-    write_png(mask_path, mask * 255 if len(loaded.classes) == 1 else mask)
-    write_png(stem.with_name(stem.name + "_overlay.png"), overlay(image, mask))
-    return mask_path
+    for level, (mask, colours) in masks.items():
+        binary = len(loaded.classes) == 1
+        named = f"{stem.name}_{level}" if level else stem.name
+        palette = None if binary else colours[:, :3]
+        write_png(stem.with_name(named + "_mask.png"), mask * 255 if binary else mask, palette)
+        write_png(stem.with_name(named + "_overlay.png"), overlay(image, mask, colours))
+    return stem.with_name(stem.name + "_mask.png")
+
+
+def level_masks(loaded: Loaded, image: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Mask (H, W) and colours (K, 4) of the classes, under "", and of a tree's upper levels under their names."""
+    predictor, logits = loaded.predictor, network_logits(loaded, image)
+    height, width = image.shape[:2]
+    own = class_colours(loaded.classes, loaded.colours)
+    if predictor.tree is None:
+        return {"": (predictor.ids(logits, (height, width)), own)}
+    tree = predictor.tree.hierarchy
+    found, _ = predictor.levels(logits, (height, width))
+    upper = zip(tree.level_names[:-1], found, strict=False)
+    masks = {name: (mask, class_colours(tree.names(number))) for number, (name, mask) in enumerate(upper)}
+    return masks | {"": (found[-1], own)}
 
 
 def predict_image(loaded: Loaded, image: np.ndarray) -> np.ndarray:
     """(H, W, 3) uint8 RGB -> probabilities (K, H, W) at the image's own size."""
+    height, width = image.shape[:2]
+    return loaded.predictor.at_size(network_logits(loaded, image), (height, width))
+
+
+def network_logits(loaded: Loaded, image: np.ndarray) -> torch.Tensor:
+    """(H, W, 3) uint8 RGB -> logits (K, h, w) as the predictor's other methods take them."""
     tensor = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
     height, width = image.shape[:2]
     own: Size = (height, width)
     tensor, _ = resize(tensor, torch.zeros(own, dtype=torch.uint8), loaded.settings.input.pixels() or own)
-    return loaded.predictor.at_size(loaded.predictor.logits(tensor[None])[0], own)
+    return loaded.predictor.logits(tensor[None], resize=False)[0]

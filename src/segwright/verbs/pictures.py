@@ -11,6 +11,7 @@ import yaml
 
 from segwright.data import EvaluationSet
 from segwright.datasets.base import Source
+from segwright.drawing.classes import class_colours, panels
 from segwright.drawing.overlays import comparison
 from segwright.drawing.report import report
 from segwright.images import write_png
@@ -18,7 +19,7 @@ from segwright.inference import Predictor
 from segwright.metrics import scores
 from segwright.progress import bar
 from segwright.training.loop import Training
-from segwright.verbs.scoring import Tally
+from segwright.verbs.scoring import Tally, add_samples
 
 SHOWN = 4
 """How many of the best and of the worst images are drawn."""
@@ -28,29 +29,30 @@ Sample = tuple[str, np.ndarray, float]
 
 
 def best_and_worst(
-    predictor: Predictor, images: EvaluationSet, num_classes: int
+    predictor: Predictor, images: EvaluationSet, source: Source
 ) -> tuple[list[Sample], list[Sample], Tally]:
     """Comparisons of the images that went best and worst, and the counts of all of them."""
-    tally = Tally(num_classes, thorough=True)
+    tally = Tally(source.num_classes, thorough=True, tree=predictor.tree)
     with bar("look at the results", len(images)) as progress:
         for index in range(len(images)):
             sample = images[index]
-            probability = predictor.at_size(predictor.samples([sample])[0], sample["mask"].numpy().shape)
-            tally.add(probability, predictor.mask(probability), sample["mask"].numpy())
+            add_samples(tally, predictor, [sample], predictor.samples([sample]))
             progress.advance()
     ranked = sorted(((float(scores(row)["iou"]), i) for i, row in enumerate(tally.counts.rows)), reverse=True)
     shown = min(SHOWN, len(ranked))
     best, worst = ranked[:shown], ranked[::-1][: min(shown, len(ranked) - shown)]
-    drawn = [[_draw(predictor, images, iou, index) for iou, index in pairs] for pairs in (best, worst)]
+    drawn = [[_draw(predictor, images, source, iou, index) for iou, index in pairs] for pairs in (best, worst)]
     return drawn[0], drawn[1], tally
 
 
-def _draw(predictor: Predictor, images: EvaluationSet, iou: float, index: int) -> Sample:
+def _draw(predictor: Predictor, images: EvaluationSet, source: Source, iou: float, index: int) -> Sample:
     sample = images[index]
     truth = sample["mask"].numpy()
-    prediction = predictor.mask(predictor.at_size(predictor.samples([sample])[0], truth.shape))
-    path = images.split.path(index)
-    return path.name, comparison(images.split.image(index), truth, prediction), iou
+    prediction = predictor.ids(predictor.samples([sample])[0], truth.shape)
+    name, image = images.split.path(index).name, images.split.image(index)
+    if source.num_classes == 1:
+        return name, comparison(image, truth, prediction), iou
+    return name, panels(image, truth, prediction, source.classes, class_colours(source.classes, source.colours)), iou
 
 
 def write_samples(folder: Path, best: list[Sample], worst: list[Sample]) -> None:
@@ -70,7 +72,7 @@ def run_pictures(
     result: Mapping[str, Any],
 ) -> None:
     """Sample overlays and `report.html` of a finished run, on `valid` with the best weights."""
-    best, worst, tally = best_and_worst(predictor, valid, source.num_classes)
+    best, worst, tally = best_and_worst(predictor, valid, source)
     write_samples(folder, best, worst)
     write_report(
         folder / "report.html",

@@ -1,19 +1,24 @@
 """All sections of a configuration together: the one place that knows every part's dataclass."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from segwright.config import Choice, as_mapping, dump, merge, parse_overrides, resolve
 from segwright.data import Config as InputConfig
 from segwright.datasets import READERS
+from segwright.datasets.detect import detect
+from segwright.datasets.mapping import Config as ClassesConfig
 from segwright.errors import ConfigError
 from segwright.heads import HEADS
+from segwright.hierarchy import Config as HierarchyConfig
 from segwright.inference import Config as PredictConfig
+from segwright.lora import Config as LoraConfig
 from segwright.losses import LOSSES
 from segwright.model import Config as ModelConfig
 from segwright.model import EncoderConfig, preset, run_name
+from segwright.splitting import Config as SplitConfig
 from segwright.training.loop import Config as TrainConfig
 from segwright.training.optim import Config as OptimConfig
 from segwright.training.schedules import SCHEDULES
@@ -28,13 +33,19 @@ class RunConfig:
     """Empty a folder that holds a run, instead of taking the next free name."""
     check: bool = True
     """Check the data before training."""
+    commercial: bool = False
+    """Refuse pretrained weights whose licence forbids commercial use or is not known."""
 
 
 SCHEMA: dict[str, Any] = {
     "model": ModelConfig,
     "encoder": EncoderConfig,
     "head": HEADS,
+    "lora": LoraConfig,
     "data": READERS,
+    "classes": ClassesConfig,
+    "hierarchy": HierarchyConfig,
+    "split": SplitConfig,
     "input": InputConfig,
     "augment": AugmentConfig,
     "loss": LOSSES,
@@ -46,6 +57,8 @@ SCHEMA: dict[str, Any] = {
 }
 DEFAULTS = {"head": "lite", "data": "coco", "loss": "bce_dice", "schedule": "plateau"}
 """The part that stands where a section names none."""
+LOSS_OF_ONE, LOSS_OF_SEVERAL, LOSS_OF_TREE = DEFAULTS["loss"], "ce_dice", "tree"
+"""The loss that stands where none is named, once it is known whether the data have one class, several, or a tree."""
 BASE: dict[str, Any] = {"model": {"name": "segformer_lite"}}
 """What holds where neither a file nor a flag says otherwise."""
 
@@ -57,7 +70,11 @@ class Settings:
     model: ModelConfig
     encoder: EncoderConfig
     head: Choice
+    lora: LoraConfig
     data: Choice
+    classes: ClassesConfig
+    hierarchy: HierarchyConfig
+    split: SplitConfig
     input: InputConfig
     augment: AugmentConfig
     loss: Choice
@@ -66,10 +83,15 @@ class Settings:
     train: TrainConfig
     predict: PredictConfig
     run: RunConfig
+    loss_is_open: bool = False
+    """No loss was named: `with_loss_for` decides when the classes are known."""
 
     def dump(self) -> dict[str, Any]:
         """Plain nested values, as YAML holds them."""
-        return dump({field.name: getattr(self, field.name) for field in fields(self)})
+        values = dump({section: getattr(self, section) for section in SCHEMA})
+        if self.loss_is_open:
+            del values["loss"]["name"]
+        return values
 
     @property
     def name(self) -> str:
@@ -83,10 +105,64 @@ def settings_from(values: Mapping[str, Any]) -> Settings:
     Raises:
         ConfigError: with every problem that was found.
     """
-    values = merge(BASE, values)
+    values = _with_tree(_with_reader(merge(BASE, values)))
     if not (values.get("model") or {}).get("name") and (values.get("head") or {}).get("name") is None:
         raise ConfigError("neither model.name nor head.name is given. Set model.name=segformer_lite, or choose a head.")
-    return Settings(**resolve(preset(values), SCHEMA, DEFAULTS))
+    loss = values.get("loss") or {}
+    is_open = isinstance(loss, Mapping) and not loss.get("name")
+    defaults = {**DEFAULTS, "loss": _loss_with(loss)} if is_open else DEFAULTS
+    settings = Settings(**resolve(preset(values), SCHEMA, defaults), loss_is_open=is_open)
+    if settings.lora.enabled and settings.train.freeze_encoder:
+        raise ConfigError(
+            "lora.enabled and train.freeze_encoder are both true: LoRA freezes the encoder's own weights by itself, "
+            "and its adapters would never train. Leave out one of them; train.freeze_epochs keeps the adapters still "
+            "for the first epochs."
+        )
+    return settings
+
+
+def _with_reader(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The same; where no reader is named (or `auto` is), the one that knows the data's folder is."""
+    data = values.get("data")
+    if data is not None and not isinstance(data, Mapping):
+        return values
+    name, root = (data or {}).get("name") or "auto", (data or {}).get("root")
+    if name == "auto":
+        name = detect(root) if isinstance(root, str | Path) and Path(root).is_dir() else DEFAULTS["data"]
+    return merge(values, {"data": {"name": name}})
+
+
+def _with_tree(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The same; where there is a tree of classes and no loss is named, the one for it is. Raises `ConfigError`."""
+    loss, tree = values.get("loss") or {}, values.get("hierarchy") or {}
+    if not isinstance(loss, Mapping) or not isinstance(tree, Mapping):
+        return values
+    if loss.get("name") == LOSS_OF_TREE and not tree.get("classes"):
+        raise ConfigError(
+            "loss.name is tree, but hierarchy.classes gives no tree, so there is nothing for it to hold together. "
+            "Write the tree, e.g. hierarchy: {classes: {ground: [road, pavement], sky: 4}}, or use ce_dice."
+        )
+    return merge(values, {"loss": {"name": LOSS_OF_TREE}}) if tree.get("classes") and not loss.get("name") else values
+
+
+def _loss_with(keys: Iterable[str]) -> str:
+    """Of the losses that stand where none is named, the first that knows all these keys."""
+    known = {name: {f.name for f in fields(LOSSES[name].Config)} for name in (LOSS_OF_ONE, LOSS_OF_SEVERAL)}
+    return next((name for name, own in known.items() if set(keys) <= own | {"name"}), LOSS_OF_ONE)
+
+
+def with_loss_for(settings: Settings, num_classes: int) -> Settings:
+    """The same, with the loss that fits the number of classes where none was named.
+
+    Raises:
+        ConfigError: the config gives a key that this loss does not have.
+    """
+    if not settings.loss_is_open:
+        return settings
+    own = settings.loss.config
+    changed = {key: value for key, value in asdict(own).items() if value != getattr(type(own)(), key)}
+    loss = {"name": LOSS_OF_ONE if num_classes == 1 else LOSS_OF_SEVERAL, **changed}
+    return settings_from({**settings.dump(), "loss": loss})
 
 
 def gather(
@@ -101,9 +177,16 @@ def gather(
     """
     if isinstance(config, Settings):
         config = config.dump()
-    values = merge(merge(base or {}, as_mapping(config)), parse_overrides(overrides))
+    values = merge(as_mapping(config), parse_overrides(overrides))
     for key, value in (flags or {}).items():
         if value is not None:
             section, name = key.split(".")
             values = merge(values, {section: {name: value}})
-    return settings_from(values)
+    return settings_from(merge(_without_other_reader(base or {}, values), values))
+
+
+def _without_other_reader(base: Mapping[str, Any], values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The base; without its data section where the values name another reader, which has other keys."""
+    own, new = base.get("data") or {}, values.get("data") or {}
+    other = isinstance(new, Mapping) and new.get("name") is not None and new["name"] != own.get("name")
+    return {key: value for key, value in base.items() if key != "data"} if other else base

@@ -11,25 +11,29 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from segwright import checkpoint
+from segwright import checkpoint, class_weights, lora, splitting
 from segwright.checks import check_source
-from segwright.data import EpochBatches, EvaluationSet, evaluation_batches, training_batches, worker_count
-from segwright.datasets import READERS
+from segwright.data import EpochBatches, EvaluationSet, evaluation_batches, preloaded, training_batches, worker_count
 from segwright.datasets.base import Source
 from segwright.engine import Engine
-from segwright.errors import DataError
+from segwright.errors import ConfigError, DataError
+from segwright.files import write_text
 from segwright.inference import Predictor
 from segwright.losses import LOSSES
 from segwright.model import Segmenter, build_model, count_parameters
+from segwright.pretrained.licences import refuse_non_commercial, weights_record
 from segwright.training import loop, records
 from segwright.training.optim import build_optimizer
 from segwright.training.schedules import SCHEDULES
 from segwright.transforms import Augment
+from segwright.verbs.evaluate import remember
 from segwright.verbs.findings import stop_on_errors
-from segwright.verbs.folder import claim_folder, logged, resume_point, tidy
+from segwright.verbs.folder import claim_folder, logged, resume_point, run_folder, tidy
 from segwright.verbs.pictures import run_pictures
 from segwright.verbs.scoring import validation
-from segwright.verbs.settings import Settings, gather
+from segwright.verbs.settings import Settings, gather, with_loss_for
+from segwright.verbs.source import SPLIT_FILE, division, earlier_division, read_source
+from segwright.verbs.trees import channels, decoder, tree_for_loss
 
 log = logging.getLogger("segwright")
 
@@ -64,8 +68,11 @@ def train(
         TrainingError: the loss is not finite.
     """
     settings = gather(config, flags, overrides)
-    source = READERS.build(settings.data.name, settings.data.config)
+    if settings.run.commercial:
+        refuse_non_commercial(settings.encoder.name, settings.encoder.pretrained, settings.encoder.licence)
+    source = read_source(settings, recorded=earlier_division(settings) if resume else None)
     check_usable(source, settings)
+    settings = with_loss_for(settings, source.num_classes)
     payload = resume_point(settings) if resume else None
     started = time.perf_counter()
     with logged() as into_file:
@@ -73,7 +80,12 @@ def train(
         folder = claim_folder(settings, resume)
         into_file(folder / "train.log")
         with tidy(folder):
+            if (made := division(settings, source)) is not None:
+                write_text(folder / SPLIT_FILE, splitting.as_json(made, settings.split))
+            if parts.weights is not None:
+                parts.weights.save(folder / class_weights.FILE)
             training = assemble(parts, settings, source, folder, payload)
+            started -= sum(row["seconds"] for row in training.state.rows)  # of the parts before a resume
             records.write_params(folder, params(settings, source, training))
             try:
                 state = loop.fit(training)
@@ -84,12 +96,24 @@ def train(
 
 
 def check_usable(source: Source, settings: Settings) -> None:
-    """The quick part of the data's check. Raises `DataError` where training could not be trusted."""
+    """The quick part of the data's check.
+
+    Raises:
+        DataError: training could not be trusted.
+        ConfigError: the images have not the channels that the encoder is to take.
+    """
     for needed in ("train", "valid"):
         if needed not in source.splits:
             raise DataError(
-                f"the data have no split '{needed}' (there are: {', '.join(source.splits)}); a run needs it."
+                f"the data have no split '{needed}' (there are: {', '.join(source.splits)}); a run needs it. Name its "
+                "folder, or set split.val_fraction to divide the training images."
             )
+    if settings.encoder.in_chans != 3:
+        raise ConfigError(
+            f"encoder.in_chans is {settings.encoder.in_chans}, but images are read as RGB, whatever their file holds, "
+            "so the encoder would be given 3 channels. Leave it at 3; for other channels build the model in Python "
+            "(segwright.model.build_model, SegFormerLite(in_ch=...)) and train it on your own tensors."
+        )
     if settings.run.check:
         stop_on_errors(check_source(source, quick=True), "Mend the data, or train all the same with run.check=false.")
 
@@ -104,6 +128,8 @@ class Parts:
     optimizer: Any
     schedule: Any
     loss: nn.Module
+    weights: class_weights.ClassWeights | None
+    """Those of the classes, where the loss takes any."""
     batches: DataLoader
     sampler: EpochBatches
     valid: DataLoader
@@ -113,13 +139,14 @@ def build(settings: Settings, source: Source, payload: dict[str, Any] | None) ->
     """Model, data, loss, optimizer, schedule. Writes nothing."""
     t, size = settings.train, settings.input.pixels()
     engine = Engine(t.amp, t.device)
+    loss, weights = build_loss(settings, source, resumed=payload is not None)
     torch.manual_seed(t.seed)
-    bare = build_model(settings.model, settings.encoder, settings.head, source.num_classes, pretrained=payload is None)
-    if payload is not None:
-        bare.encoder.mean, bare.encoder.std = tuple(payload["mean"]), tuple(payload["std"])
+    bare = make_model(settings, source, payload)
     log_model(bare, settings, engine)
     augment, workers = Augment(settings.augment, bare.encoder.mean), worker_count(settings.input.workers, engine.device)
-    train_split, valid_split = source.splits["train"], source.splits["valid"]
+    identity = {section: settings.dump()[section] for section in ("data", "classes")}
+    train_split = preloaded(settings.input, source.splits["train"], identity)
+    valid_split = preloaded(settings.input, source.splits["valid"], identity, own_masks=True)
     batches, sampler = training_batches(train_split, size, augment, t.batch_size, t.seed, workers, t.passes)
     model, optimizer = engine.prepare(bare, build_optimizer(bare, settings.optim))
     steps = t.epochs * len(sampler)
@@ -129,18 +156,43 @@ def build(settings: Settings, source: Source, payload: dict[str, Any] | None) ->
         model=model,
         optimizer=optimizer,
         schedule=SCHEDULES.build(settings.schedule.name, settings.schedule.config, optimizer, steps),
-        loss=LOSSES.build(settings.loss.name, settings.loss.config),
+        loss=loss,
+        weights=weights,
         batches=batches,
         sampler=sampler,
         valid=evaluation_batches(valid_split, size, t.batch_size, workers),
     )
 
 
+def make_model(settings: Settings, source: Source, payload: dict[str, Any] | None) -> Segmenter:
+    """The model with its first weights and adapters; of a run that goes on, what its checkpoint is put into."""
+    wanted = len(channels(settings, source.classes))
+    model = build_model(settings.model, settings.encoder, settings.head, wanted, pretrained=payload is None)
+    if payload is not None:
+        remember(model, payload)
+    lora.apply(model, settings.lora)
+    return model
+
+
+def build_loss(
+    settings: Settings, source: Source, resumed: bool = False
+) -> tuple[nn.Module, class_weights.ClassWeights | None]:
+    """The loss, and its class weights, which a resumed run takes from its folder. Raises `ConfigError`."""
+    name, config = settings.loss.name, settings.loss.config
+    saved = run_folder(settings) / class_weights.FILE if resumed else None
+    wanted = getattr(config, "class_weights", None)
+    weights = class_weights.class_weights_for(wanted, source.classes, source.splits["train"], saved)
+    tree = tree_for_loss(settings, source.classes)
+    over = {"hierarchy": tree} if tree else {}
+    return LOSSES.build(name, config, source.num_classes, weights and weights.class_weights, **over), weights
+
+
 def assemble(
     parts: Parts, settings: Settings, source: Source, folder: Path, payload: dict[str, Any] | None
 ) -> loop.Training:
     """The parts with their folder and records; as the checkpoint left them where there is one."""
-    predictor = Predictor(parts.model, parts.bare, parts.engine, settings.predict)
+    tree = decoder(settings, source.classes)
+    predictor = Predictor(parts.model, parts.bare, parts.engine, settings.predict, tree)
     done = payload["epoch"] if payload else 0
     training = loop.Training(
         config=settings.train,
@@ -154,7 +206,7 @@ def assemble(
         sampler=parts.sampler,
         validate=lambda: validation(predictor, parts.valid, source.num_classes, parts.loss),
         image_names=lambda rows: [source.splits["train"].path(i).name for i in rows],
-        header=header(settings, source, parts.bare),
+        header=header(settings, source, parts.bare) | ({"weights": payload["weights"]} if payload else {}),
         folder=folder,
         records=records.Records(folder, done),
     )
@@ -170,9 +222,11 @@ def header(settings: Settings, source: Source, model: Segmenter) -> dict[str, An
     return {
         "config": settings.dump(),
         "classes": list(source.classes),
+        "split": division(settings, source),
+        "colours": None if source.colours is None else [list(colour) for colour in source.colours],
         "mean": list(encoder.mean),
         "std": list(encoder.std),
-        "weights": {"origin": encoder.origin, "licence": encoder.licence},
+        "weights": weights_record(encoder, settings.encoder.licence),
     }
 
 
@@ -186,6 +240,8 @@ def log_model(model: Segmenter, settings: Settings, engine: Engine) -> None:
         engine.device,
         {"no": "float32"}.get(engine.precision, engine.precision),
     )
+    if settings.lora.enabled:
+        log.info("%s", lora.trainable_parameters(model, detailed=True))
     if settings.train.frozen_epochs and model.encoder.origin == "random":
         log.warning(
             "the encoder's weights are random and stay so for %d epochs; a frozen random encoder teaches the head "
@@ -220,7 +276,10 @@ def finish(settings: Settings, source: Source, training: loop.Training, seconds:
     }
     records.write_params(training.folder, params(settings, source, training) | {"result": result})
     checkpoint.load_weights(training.bare, checkpoint.load(training.folder / "best.pth"), training.folder / "best.pth")
-    predictor = Predictor(training.model, training.bare, training.engine, settings.predict)
+    if settings.lora.enabled:
+        lora.save_adapters(training.bare, training.folder / "adapters.safetensors")
+    tree = decoder(settings, source.classes)
+    predictor = Predictor(training.model, training.bare, training.engine, settings.predict, tree)
     valid = EvaluationSet(source.splits["valid"], settings.input.pixels())
     run_pictures(training.folder, predictor, source, valid, training, result)
     log.info("best validation IoU %.4f in epoch %d; all of it in %s", state.best_iou, state.best_epoch, training.folder)

@@ -2,17 +2,20 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import AdamW
+from torch.utils.flop_counter import FlopCounterMode
 
+from segwright.encoders.fused import FUSED_FLOPS
 from segwright.engine import keep_memory, precision
 from segwright.errors import ConfigError
-from segwright.verbs.peers import Design
+from segwright.losses import LOSSES
+from segwright.verbs.peers import OURS, Design
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 LEAST_PX = 32
@@ -36,6 +39,8 @@ class Load:
     """On a CPU: glibc keeps freed memory, for every contender, as a run of ours does."""
     channels_last: bool = False
     """The peers' models are channels-last too, as ours always is."""
+    own_defaults: bool = False
+    """Each library as its users get it: `amp` and `keep_memory` hold for ours, whose loss takes the head's logits."""
 
     def __post_init__(self) -> None:
         if self.mode not in ("infer", "train"):
@@ -49,6 +54,13 @@ class Load:
     def from_dict(cls, values: Mapping[str, Any]) -> "Load":
         """The opposite of `dataclasses.asdict`."""
         return cls(**{**values, "design": Design(**values["design"])})
+
+
+def as_run_by(name: str, load: Load) -> Load:
+    """The settings of one contender; under `own_defaults` a peer's are fp32, its own layout, the allocator as it is."""
+    if name == OURS or not load.own_defaults:
+        return load
+    return replace(load, amp=False, keep_memory=False, channels_last=False, own_defaults=False)
 
 
 def device_of(load: Load) -> torch.device:
@@ -80,7 +92,7 @@ def prepare(model: nn.Module, load: Load) -> Callable[[], None]:
         model = model.to(memory_format=torch.channels_last)
     if load.mode == "infer":
         return lambda: _infer(model, image, load)
-    optimizer = AdamW(model.parameters(), lr=6e-5)
+    optimizer = AdamW(model.parameters(), lr=6e-5, fused=load.own_defaults or None)
     return lambda: _train(model, image, labels, optimizer, load)
 
 
@@ -96,9 +108,15 @@ def _infer(model: nn.Module, image: Tensor, load: Load) -> None:
 
 
 def _train(model: nn.Module, image: Tensor, labels: Tensor, optimizer: AdamW, load: Load) -> None:
-    """Forward, loss at the image's size, backward, AdamW."""
+    """Forward, cross-entropy at the image's size, backward, AdamW."""
     optimizer.zero_grad()
     with autocast(load):
+        if load.own_defaults:
+            LOSSES.build("ce", LOSSES.part("ce").Config(), load.design.classes)(
+                model(image, resize=False), labels
+            ).backward()
+            optimizer.step()
+            return
         logits = model(image).float()
         if logits.shape[1] == 1:
             loss = F.binary_cross_entropy_with_logits(logits[:, 0], labels.float())
@@ -106,3 +124,16 @@ def _train(model: nn.Module, image: Tensor, labels: Tensor, optimizer: AdamW, lo
             loss = F.cross_entropy(logits, labels)
     loss.backward()
     optimizer.step()
+
+
+@torch.no_grad()
+def count_macs(model: nn.Module, load: Load) -> int:
+    """Multiplications of a forward pass of one image: matrix products, convolutions, attention; no resizes, no norms.
+
+    Counted as the model does it on the load's device.
+    """
+    device, trains = device_of(load), model.training
+    with FlopCounterMode(display=False, custom_mapping=FUSED_FLOPS) as counter:
+        model.to(device).eval()(torch.zeros(1, 3, load.size, load.size, device=device))
+    model.train(trains)
+    return counter.get_total_flops() // 2
