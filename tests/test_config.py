@@ -32,6 +32,11 @@ def test_the_recipe_loads_with_the_documents_values():
     assert s.data.config.root == "data/cracks"
 
 
+def test_a_head_alone_takes_the_place_of_the_default_model():
+    settings = gather({"data": {"root": "d"}, "head": {"name": "segformer"}})
+    assert (settings.model.name, settings.head.name, settings.encoder.name) == (None, "segformer", "segformer_b0")
+
+
 def test_lr_head_falls_back_to_lr_and_lr_encoder_to_a_tenth():
     assert gather({**DATA, "optim": {"lr": 0.01}}).optim.rates() == pytest.approx((0.01, 0.001))
     assert gather(DATA, overrides=["LR=0.01", "LR_ENCODER=0.005"]).optim.rates() == pytest.approx((0.01, 0.005))

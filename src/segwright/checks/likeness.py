@@ -9,12 +9,12 @@ share a camera or a frame (a retina's disc, a bonnet) are all somewhat alike, so
 what the two usually have in common with others and 1.
 
 Measured: ten copies at a time of training images in valid, mirrored, turned, cropped to 90 % at a random place,
-brightened or darkened by 40 %, at JPEG 60, or several of these at once: all found in CrackForest, CamVid and the magnetic
-tiles (two rounds each). Unrelated road surfaces reach 0.30; CrackForest's 001 and 095, one crack photographed twice,
-0.64; retinas (CHASE_DB1) 0.78, where the bar is above 0.8; of these only 001 and 095 are reported. CamVid's frames a
-second apart are reported within its splits, none across. Metal ground by one machine and lit by one lamp (magnetic
-tiles, six exposures of each) is reported wrongly now and then: of the pairs looked at, none of 12 above 0.9, 1 of 12
-from 0.75 to 0.9, 3 of 12 from 0.6 on, 5 of 11 below.
+brightened or darkened by 40 %, at JPEG 60, or several of these at once: all found in CrackForest, CamVid and the
+magnetic tiles (two rounds each). Unrelated road surfaces reach 0.30; CrackForest's 001 and 095, one crack photographed
+twice, 0.64; retinas (CHASE_DB1) 0.78, where the bar is above 0.8; of these only 001 and 095 are reported. CamVid's
+frames a second apart are reported within its splits, none across. Metal ground by one machine and lit by one lamp
+(magnetic tiles, six exposures of each) is reported wrongly now and then: of the pairs looked at, none of 12 above 0.9,
+1 of 12 from 0.75 to 0.9, 3 of 12 from 0.6 on, 5 of 11 below.
 """
 
 from collections import Counter, defaultdict

@@ -60,7 +60,7 @@ DEFAULTS = {"head": "lite", "data": "coco", "loss": "bce_dice", "schedule": "pla
 LOSS_OF_ONE, LOSS_OF_SEVERAL, LOSS_OF_TREE = DEFAULTS["loss"], "ce_dice", "tree"
 """The loss that stands where none is named, once it is known whether the data have one class, several, or a tree."""
 BASE: dict[str, Any] = {"model": {"name": "segformer_lite"}}
-"""What holds where neither a file nor a flag says otherwise."""
+"""What holds where neither a file nor a flag names a whole model or a head."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,10 @@ def settings_from(values: Mapping[str, Any]) -> Settings:
     Raises:
         ConfigError: with every problem that was found.
     """
-    values = _with_tree(_with_reader(merge(BASE, values)))
+    head = values.get("head")
+    if not (isinstance(head, Mapping) and head.get("name")):
+        values = merge(BASE, values)
+    values = _with_tree(_with_reader(values))
     if not (values.get("model") or {}).get("name") and (values.get("head") or {}).get("name") is None:
         raise ConfigError("neither model.name nor head.name is given. Set model.name=segformer_lite, or choose a head.")
     loss = values.get("loss") or {}
