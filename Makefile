@@ -9,8 +9,9 @@ export OMP_NUM_THREADS ?= 2
 demo: $(VENV)/.installed
 	$(BIN)/segwright demo --output demo
 
-test: $(VENV)/.developing
+test: $(VENV)/.developing $(VENV)/.nnunet
 	$(BIN)/python -m pytest
+	SEGWRIGHT_NNUNET=1 $(VENV)/nnunet/bin/python -m pytest -m nnunet tests/test_losses_reference.py tests/test_nnunet_data.py
 
 quick: $(VENV)/.developing
 	$(BIN)/python -m pytest -m "not slow"
@@ -38,4 +39,12 @@ $(VENV)/.installed: pyproject.toml
 
 $(VENV)/.developing: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --editable '.[dev,test]'
+	touch $@
+
+# nnU-Net holds timm at an older version, so it has an environment of its own, which takes the rest from the first.
+$(VENV)/.nnunet: $(VENV)/.developing
+	$(PYTHON) -m venv $(VENV)/nnunet
+	{ $(BIN)/python -c "import site; print(site.getsitepackages()[0])"; echo $(CURDIR)/src; } \
+		> $$($(VENV)/nnunet/bin/python -c "import site; print(site.getsitepackages()[0])")/segwright.pth
+	$(VENV)/nnunet/bin/python -m pip install --quiet "nnunetv2>=2.8"
 	touch $@

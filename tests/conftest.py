@@ -1,6 +1,7 @@
 """Shared by all tests: no network, and where the real images are."""
 
 import errno
+import importlib.util
 import os
 import socket
 from pathlib import Path
@@ -53,6 +54,15 @@ def absent(reason: str) -> None:
     if os.environ.get("SEGWRIGHT_REQUIRE_ALL"):
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+@pytest.fixture
+def nnunet() -> None:
+    """For tests beside the real nnU-Net. `make test` runs them in an environment of their own, where none may skip."""
+    if importlib.util.find_spec("nnunetv2") is None:
+        (pytest.fail if os.environ.get("SEGWRIGHT_NNUNET") else pytest.skip)(
+            "nnunetv2 is not in this environment; make test runs this in another"
+        )
 
 
 @pytest.fixture(scope="session")

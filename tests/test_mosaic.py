@@ -77,6 +77,7 @@ def test_a_sample_is_a_function_of_seed_pass_and_index(tmp_path):
     assert all(torch.equal(one[key]["image"], again[key]["image"]) for key in keys)
     assert all(torch.equal(one[key]["mask"], again[key]["mask"]) for key in keys)
     assert not all(torch.equal(one[key]["image"], other[key]["image"]) for key in keys)
+    assert not all(torch.equal(one[0, index]["image"], one[1, index]["image"]) for index in range(5))
 
 
 @pytest.mark.parametrize(("mosaic", "reads"), [(0.0, 40), (1.0, 160)])

@@ -1,6 +1,5 @@
 """nnU-Net's raw layout, read and written: labels, ignore, folds, channels, and what nnU-Net itself says of it."""
 
-import importlib.util
 import json
 import pickle
 import subprocess
@@ -9,7 +8,6 @@ import sys
 import numpy as np
 import pytest
 
-from conftest import absent
 from readers import codes, errors, found, images, masks, same
 from segwright.datasets import READERS, folder, nnunet, spark
 from segwright.datasets.base import Source
@@ -252,9 +250,9 @@ def test_masks_that_do_not_fit_are_refused_by_name(root, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.nnunet
+@pytest.mark.usefixtures("nnunet")
 def test_nnunet_itself_finds_nothing_wrong(root, tmp_path):
-    if importlib.util.find_spec("nnunetv2") is None:
-        absent("nnunetv2 is not installed, so what it says of a written data set was not asked")
     path = write(scan(root, fold=0), tmp_path, "Again", 902)
     code = (
         "import sys; from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity as v\n"

@@ -92,7 +92,7 @@ def test_a_turn_is_mirrored_after_it(across, down):
     plain, mirrored = (warp(image, mask, window, 20.0, (47, 64), f, FILL) for f in (STILL, flips))
     axes = [axis for axis, flip in ((1, across), (0, down)) if flip]
     assert np.array_equal(np.flip(mirrored[1], axes), plain[1])
-    assert np.abs(np.flip(mirrored[0], axes).astype(int) - plain[0]).max() <= 1
+    assert np.abs(np.flip(mirrored[0], axes).astype(int) - plain[0]).max() <= 2
     assert np.array_equal(flips.of(image), np.flip(image, axes))
     assert not np.array_equal(mirrored[0], plain[0])
 
