@@ -264,7 +264,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("augment", "preload", "way"))
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--data", type=Path, default=Path("loader_data"))
+    parser.add_argument("--data", type=Path, default=Path(tempfile.gettempdir()) / "segwright_loader")
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--count", type=int, default=1458)
     parser.add_argument("--size", type=int, default=384)

@@ -184,17 +184,15 @@ def test_foreground_crops_hold_foreground():
     assert all((ids == 1).any() for ids in crops)
 
 
-def test_rare_crops_favour_no_class_among_those_present_or_as_they_are_told():
-    """One pixel of class 3 in 60,000: half of the crops show it, or nine of ten with nine times the chance."""
+def test_rare_crops_favour_no_class_among_those_present():
+    """One pixel of class 3 in 60,000: half of the crops show it."""
     mask = torch.zeros(200, 300, dtype=torch.uint8)
     mask[150, 240] = 3
     mask[:10] = 255
     image = torch.zeros(3, 200, 300, dtype=torch.uint8)
-    config = Config(crop=32, rare=1.0, scale=(1, 1))
-    for chances, share in ((None, 0.5), ([1, 1, 1, 9], 0.9), ([1, 0, 0, 0], 0.0)):
-        augment = Augment(config, class_chances=chances)
-        crops = [augment(image, mask, np.random.default_rng(i), (200, 300))[1] for i in range(400)]
-        assert abs(np.mean([(ids == 3).any() for ids in crops]) - share) < 0.1, chances
+    augment = Augment(Config(crop=32, rare=1.0, scale=(1, 1)))
+    crops = [augment(image, mask, np.random.default_rng(i), (200, 300))[1] for i in range(400)]
+    assert abs(np.mean([(ids == 3).any() for ids in crops]) - 0.5) < 0.1
 
 
 def test_a_mask_that_is_all_ignored_can_be_cropped():

@@ -33,15 +33,10 @@ class Augment:
         self,
         config: Config,
         fill: Sequence[float] = (0.485, 0.456, 0.406),
-        class_chances: Sequence[float] | None = None,
     ) -> None:
-        """`fill`: RGB in 0..1 of what lies outside an image. `class_chances` (K,): how probable each class is where
-        `config.rare` draws one among those in an image, e.g. inverse frequencies; none: equal."""
+        """`fill`: RGB in 0..1 of what lies outside an image."""
         self.config = config
         self.fill = np.array([round(255 * value) for value in fill], np.uint8)
-        self.chances = np.ones(256)
-        if class_chances is not None:
-            self.chances[: len(class_chances)] = class_chances
 
     def __call__(self, image: Tensor, mask: Tensor, rng: np.random.Generator, size: Size) -> Pair:
         crop = self.config.crop
@@ -98,7 +93,7 @@ class Augment:
         )
         if wanted == have and not degrees:
             return Window(0, 0, *have), degrees
-        return draw_window(mask.numpy(), wanted, rng, self.config, self.chances), degrees
+        return draw_window(mask.numpy(), wanted, rng, self.config), degrees
 
     def _upright(self, image: Tensor, mask: Tensor, window: Window, out: Size) -> tuple[np.ndarray, np.ndarray]:
         """The window's part inside the image at its place in the frame, the rest filled."""

@@ -22,13 +22,10 @@ class Window(NamedTuple):
     width: int
 
 
-def draw_window(mask: np.ndarray, size: Size, rng: np.random.Generator, config: Config, chances: np.ndarray) -> Window:
-    """Top left of the window of `size`: near a pixel of a drawn class, else anywhere that wastes nothing.
-
-    `chances` (256,): how probable each class is where `config.rare` draws one among those present.
-    """
+def draw_window(mask: np.ndarray, size: Size, rng: np.random.Generator, config: Config) -> Window:
+    """Top left of the window of `size`: near a pixel of a drawn class, else anywhere that wastes nothing."""
     if config.rare and rng.random() < config.rare:
-        near = _pixel_of_a_class(mask, rng, chances)
+        near = _pixel_of_a_class(mask, rng)
         if near is not None:
             return _around(near, mask.shape, size, rng)
     if rng.random() < config.foreground:
@@ -47,11 +44,11 @@ def visible(window: Window, have: Size) -> Window:
     return Window(top, left, bottom - top, right - left)
 
 
-def _pixel_of_a_class(mask: np.ndarray, rng: np.random.Generator, chances: np.ndarray) -> tuple[int, int] | None:
-    present = np.flatnonzero(np.bincount(mask.ravel(), minlength=256)[:IGNORE] * (chances[:IGNORE] > 0))
+def _pixel_of_a_class(mask: np.ndarray, rng: np.random.Generator) -> tuple[int, int] | None:
+    present = np.flatnonzero(np.bincount(mask.ravel(), minlength=256)[:IGNORE])
     if not len(present):
         return None
-    chosen = rng.choice(present, p=chances[present] / chances[present].sum())
+    chosen = rng.choice(present)
     return _pixel(mask, np.flatnonzero(mask == chosen), rng)
 
 
