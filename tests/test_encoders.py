@@ -331,7 +331,8 @@ def test_torch_compile_takes_an_encoder_whole() -> None:
     compiled = torch.compile(encoder, fullgraph=True, backend="eager")
     with torch.no_grad():
         pairs = zip(encoder(image), compiled(image), strict=True)
-    assert all(torch.equal(a, b) for a, b in pairs)
+    # recorded code takes the plain steps, eager inference the fused ones
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in pairs)
 
 
 def test_without_timm_the_message_says_how_to_install_it() -> None:
