@@ -100,6 +100,7 @@ def test_the_command_refuses_before_it_reads_or_writes_anything(tmp_path, monkey
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_files_checksum_and_the_users_statement_stand_in_the_runs_record(painted, tmp_path):
     torch.manual_seed(0)
     file = tmp_path / "weights.pth"

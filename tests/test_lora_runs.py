@@ -70,6 +70,7 @@ def pyramid() -> int:
     return sum(p.numel() for p in create_encoder("test_vit").net.pyramid.parameters())
 
 
+@pytest.mark.slow
 def test_a_stopped_run_with_adapters_ends_with_the_same_weights(run, painted, vit, tmp_path, monkeypatch, caplog):
     step, calls = loop.train_step, [0]
 

@@ -222,6 +222,7 @@ def test_the_cache_folder_is_the_given_one_then_the_environments_then_the_users(
     assert cache_folder("/z") == Path("/z")
 
 
+@pytest.mark.slow
 def test_a_preloaded_run_ends_with_the_same_weights(finished, painted, tmp_path, caplog):
     with caplog.at_level(logging.INFO, "segwright"):
         sections = {"size": [64, 96], "preload": "ram", "cache": str(tmp_path / "cache")}

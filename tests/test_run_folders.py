@@ -101,6 +101,7 @@ def test_a_folder_with_more_than_a_run_is_not_moved(tmp_path):
     assert listing(tmp_path) == ["r"]
 
 
+@pytest.mark.slow
 def test_the_time_of_a_resumed_run_counts_the_epochs_before(finished, painted, tmp_path):
     """Three epochs that are done took 1000 s each by the log; the fourth takes some seconds."""
     short = json.loads((finished / "training_params.json").read_text())["result"]["seconds"]

@@ -142,6 +142,7 @@ def test_a_run_that_was_stopped_in_mid_epoch_ends_with_the_same_weights(painted,
     assert len(read_csv(resumed.folder)) == 4
 
 
+@pytest.mark.slow
 def test_workers_change_nothing(finished, painted, tmp_path):
     two = segwright.train(small(painted, tmp_path / "two", input={"size": [64, 96], "workers": 2}))
     assert same(weights_of(finished), weights_of(two.folder))
@@ -162,6 +163,7 @@ def test_resume_refuses_another_config_and_says_what_changed(finished, painted):
         segwright.train(small(painted, finished.parent / "none"), resume=True)
 
 
+@pytest.mark.slow
 def test_a_run_stopped_before_its_first_checkpoint_begins_anew_in_its_folder(finished, painted, tmp_path):
     folder = tmp_path / "r"
     folder.mkdir()
@@ -224,6 +226,7 @@ def test_a_run_is_never_overwritten_unless_asked(painted, tmp_path):
     assert third.folder == tmp_path / "r"
 
 
+@pytest.mark.slow
 def test_early_stopping_counts_from_the_end_of_the_frozen_phase(painted, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "update_state", lambda state, epoch, row: _stale(state, epoch, row))
     run = segwright.train(small(painted, tmp_path / "r", train={"epochs": 9, "early_stopping": 2, "freeze_epochs": 3}))

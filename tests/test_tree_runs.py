@@ -181,6 +181,7 @@ def test_masks_of_every_level_are_those_of_the_tree(run, tmp_path):
     assert np.array_equal(top, np.array([0, 0, 1, 1])[fine])
 
 
+@pytest.mark.slow
 def test_a_flat_model_is_scored_on_the_levels_of_a_tree(tmp_path):
     root = example(tmp_path / "data")
     values = yaml.safe_load(DOCUMENT.format(root=root)) | {"loss": {"name": "ce"}}
