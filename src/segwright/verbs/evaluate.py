@@ -209,7 +209,10 @@ def split_batches(loaded: Loaded, source: Source, split: str) -> DataLoader:
     """The split in order, at the network's size."""
     if split not in source.splits:
         told = [f" {one.message} {one.fix}" for one in source.findings if one.code == f"{split}-without-masks"]
-        raise DataError(f"the data have no split '{split}'; there are: {', '.join(source.splits)}.{''.join(told)}")
+        raise DataError(
+            f"the data have no split '{split}'; there are: {', '.join(source.splits)}.{''.join(told)} "
+            "Choose one with --split."
+        )
     settings = loaded.settings
     # On a CPU one image at a time is as fast and needs the least memory.
     batch_size = 1 if loaded.engine.device == torch.device("cpu") else settings.train.batch_size
