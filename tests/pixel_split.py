@@ -16,6 +16,9 @@ class PixelSplit:
     def __init__(self, folder: Path, length: int) -> None:
         self.folder, self.length, self.decoded = folder, length, 0
 
+    def __getstate__(self) -> dict[str, object]:
+        return self.__dict__ | {"decoded": 0}  # what was counted does not make it another split
+
     def __len__(self) -> int:
         return self.length
 

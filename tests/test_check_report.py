@@ -203,6 +203,29 @@ def test_of_copies_across_the_one_that_is_measured_stays(garden, tmp_path):
     assert (tmp_path / "mended" / "valid" / "images" / "valid2.png").exists()
 
 
+def test_an_image_in_all_splits_stays_in_the_last_alone(garden, tmp_path):
+    for split in ("train", "valid"):
+        shutil.copy(garden.image("test", 0), garden.image(split, 0))
+    fixes = check(config=config(garden), fix=tmp_path / "mended").fixes
+    assert {(fix.file, fix.code) for fix in fixes} == {
+        ("train/images/train0.png", "duplicate-across"),
+        ("valid/images/valid0.png", "duplicate-across"),
+    }
+
+
+def test_what_is_like_a_copy_of_another_split_is_left_out_too(garden, tmp_path):
+    """train5 is train0 mirrored, and train0 equals valid0."""
+    shutil.copy(garden.image("train", 0), garden.image("valid", 0))
+    Image.open(garden.image("train", 0)).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(garden.image("train", 5))
+    report = check(config=config(garden), fix=tmp_path / "mended")
+    found = {finding.code: finding for finding in report.findings}
+    assert set(found["near-duplicate-across"].files) == {"train/images/train5.png", "valid/images/valid0.png"}
+    assert {(fix.file, fix.code) for fix in report.fixes} == {
+        ("train/images/train0.png", "duplicate-across"),
+        ("train/images/train5.png", "near-duplicate-across"),
+    }
+
+
 def test_the_copy_overwrites_nothing_and_leaves_no_half_behind(garden, tmp_path, monkeypatch):
     (tmp_path / "there").mkdir()
     with pytest.raises(DataError, match="exists"):

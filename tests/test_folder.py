@@ -136,6 +136,13 @@ def test_photographs_and_masks_of_one_name_side_by_side(root):
     as_drawn(scan(root))
 
 
+@pytest.mark.parametrize("ending", ["JPG", "jpeg", "JPEG"])
+def test_the_spelling_of_an_ending_does_not_matter(ending, root):
+    move(root, "{split}/{name}." + ending, "{split}/{name}.png")
+    as_drawn(scan(root))
+    as_drawn(scan(root, images="{split}/*.jpg", masks="{split}/*.PNG"))
+
+
 @pytest.mark.parametrize(
     ("names", "expected"),
     [
@@ -375,6 +382,91 @@ def test_of_many_masks_some_are_looked_over_and_the_rest_refused_when_read(root,
     assert "2 of 4" in found(source, "sampled").message
     with pytest.raises(DataError, match=r"crack\.png holds values that stand for no class: 9"):
         source.splits["train"].mask(1)
+
+
+CRACK_MASKS = {key: (mask == 1).astype(np.uint8) for key, mask in MASKS.items()}
+
+
+@pytest.mark.parametrize("high", [1, 255])
+def test_a_single_name_is_what_is_one_or_white(high, root):
+    rewrite(root, lambda ids: (ids == 1).astype(np.uint8) * high)
+    source = scan(root, classes=["crack"])
+    assert list(source.classes) == ["crack"]
+    as_drawn(source, CRACK_MASKS)
+    assert codes(source) == set()
+
+
+def test_empty_masks_without_names_are_all_background(root):
+    (root / "classes.json").unlink()
+    rewrite(root, np.zeros_like)
+    source = scan(root)
+    assert list(source.classes) == ["foreground"]
+    as_drawn(source, {key: np.zeros_like(mask) for key, mask in MASKS.items()})
+
+
+def test_palettes_that_differ_from_file_to_file_are_read_by_their_colours(root):
+    turns = iter(range(4))
+
+    def own_order(ids: np.ndarray) -> Image.Image:
+        order = np.roll(np.arange(3), next(turns))
+        image = Image.fromarray(np.where(ids == 255, 255, order[ids % 3]).astype(np.uint8))
+        palette = COLOURS.copy()
+        palette[order] = COLOURS[:3]
+        image.putpalette(palette.tobytes())
+        return image
+
+    rewrite(root, own_order)
+    source = scan(root)
+    assert "colours" in found(source, "kind").message
+    as_drawn(source)
+
+
+@pytest.mark.parametrize("kind", ["auto", "binary"])
+def test_a_grey_level_of_black_and_white_masks_can_be_ignored(kind, root):
+    (root / "classes.json").unlink()
+    rewrite(root, lambda ids: np.select([ids == 1, ids == 2], [255, 128], 0).astype(np.uint8))
+    source = scan(root, ignore=[128], kind=kind)
+    as_drawn(source, {key: np.where(mask == 2, 255, mask == 1).astype(np.uint8) for key, mask in MASKS.items()})
+    assert list(source.classes) == ["foreground"]
+    assert codes(source) == set()
+
+
+def test_what_cannot_be_ignored_in_black_and_white_masks_is_refused(root):
+    (root / "classes.json").unlink()
+    rewrite(root, lambda ids: (ids == 1).astype(np.uint8) * 255)
+    with pytest.raises(DataError, match="only grey levels from 1 to 254"):
+        scan(root, ignore=[255], kind="binary")
+    rewrite(root, Image.fromarray, ".jpg")
+    with pytest.raises(DataError, match="no longer exact"):
+        scan(root, ignore=[128], kind="binary")
+
+
+def test_ids_that_are_said_to_be_black_and_white_are_refused(root):
+    (root / "classes.json").unlink()
+    rewrite(root, lambda ids: (ids == 1).astype(np.uint8))
+    with pytest.raises(DataError, match=r"no mask holds white.*data\.kind=index"):
+        scan(root, kind="binary")
+
+
+def test_masks_of_one_and_others_of_white_are_not_guessed_at(root):
+    (root / "classes.json").unlink()
+    highs = iter((1, 255, 1, 255))
+    rewrite(root, lambda _: np.eye(40, 56, dtype=np.uint8) * next(highs))
+    with pytest.raises(DataError, match=r"train/masks/crack\.png.*others 0 and 255.*data\.kind=index"):
+        scan(root)
+    assert list(scan(root, kind="index").classes) == ["foreground"]
+    assert list(scan(root, classes={"crack": 1}).classes) == ["crack"]
+
+
+@pytest.mark.parametrize("table", [True, False])
+def test_one_mask_of_colours_among_masks_of_ids_is_named(table, root):
+    if not table:
+        (root / "classes.json").unlink()
+    path = root / "train/masks/both.png"
+    write_png(path, COLOURS[np.asarray(Image.open(path))])
+    source = scan(root)
+    assert found(source, "unreadable-mask").files == ("train/masks/both.png",)
+    assert len(source.classes) == 3 if table else source.classes
 
 
 # pairs

@@ -172,3 +172,12 @@ def test_another_folder_is_refused_with_what_it_holds(tmp_path):
     with pytest.raises(DataError, match="pictures/"):
         scan(tmp_path)
     assert not spark.recognises(tmp_path)
+
+
+def test_flat_folders_of_these_names_are_no_spark(tmp_path):
+    for folder in ("images", "mask"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.png").touch()
+    assert not spark.recognises(tmp_path)
+    (tmp_path / "images" / "Cheops" / "val").mkdir(parents=True)
+    assert spark.recognises(tmp_path)

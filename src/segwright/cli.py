@@ -120,6 +120,9 @@ def train(
     seed: Annotated[int | None, typer.Option("--seed", help="Decides initial weights, order, augmentation.")] = None,
     output: Annotated[Path | None, typer.Option("--output", help="The run's folder; else runs/<model>.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the folder's last.pth.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Log the check's errors and train; unreadable files still stop.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Empty the folder if it holds a run.")] = False,
     commercial: Annotated[
         bool, typer.Option("--commercial", help="Refuse weights that are not free for commercial use.")
@@ -138,7 +141,7 @@ def train(
         "run.overwrite": overwrite or None,
         "run.commercial": commercial or None,
     }
-    done = run(config, flags=flags, overrides=overrides or [], resume=resume)
+    done = run(config, flags=flags, overrides=overrides or [], resume=resume, force=force)
     console.print(f"best weights: {done.best}  (validation IoU {done.best_iou:.4f})", soft_wrap=True)
 
 

@@ -157,19 +157,28 @@ def _header(image: Image.Image, path: Path) -> tuple[int, int, int]:
     """Stored width, stored height, orientation."""
     if isinstance(image, TiffImageFile):  # whether `size` is the stored one depends on Pillow's version
         tags = image.tag_v2
-        return tags[ExifTags.Base.ImageWidth], tags[ExifTags.Base.ImageLength], tags.get(ExifTags.Base.Orientation, 1)
+        return (
+            tags[ExifTags.Base.ImageWidth],
+            tags[ExifTags.Base.ImageLength],
+            _legal(tags.get(ExifTags.Base.Orientation)),
+        )
     late = image.format == "PNG" and "exif" not in image.info  # Pillow would read all pixels to look behind them
     return image.width, image.height, 1 if late and not _has_exif_chunk(path) else _orientation(image)
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF orientation, 1 to 8; 1 where it is absent, unreadable or applied already (Pillow turns TIFF on loading)."""
+    """EXIF orientation, 1 to 8; 1 where it is absent, illegal or applied already (Pillow turns TIFF on loading)."""
     if isinstance(image, TiffImageFile):
         return 1
     try:
-        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+        return _legal(image.getexif().get(ExifTags.Base.Orientation))
     except (SyntaxError, ValueError, TypeError, KeyError, EOFError, OSError, struct.error):
         return 1  # broken EXIF in a good image
+
+
+def _legal(orientation: object) -> int:
+    """What a tag says if that is 1 to 8; some cameras and programs write 0."""
+    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
 
 
 def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:

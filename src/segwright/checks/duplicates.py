@@ -87,17 +87,19 @@ def siblings(entries: Sequence[Entry], notes: Notes) -> list[Pair]:
 
 
 def near(facts: Sequence[Facts], notes: Notes, progress: Progress | None = None) -> list[Pair]:
-    """Images that are alike without being equal."""
-    distinct: dict[str, Facts] = {}
+    """Images that are alike without being equal. Of equal ones, one of each split is compared."""
+    distinct: dict[tuple[str, str], Facts] = {}
     for one in facts:
         if one.pixel_hash and one.thumbnail is not None:
-            distinct.setdefault(one.pixel_hash, one)
+            distinct.setdefault((one.pixel_hash, one.entry.split.name), one)
     seen = list(distinct.values())
     if len(seen) > MOST:
         notes.see("near-duplicates-not-sought", "", f"{len(seen)} images are more than the {MOST} that are compared")
         return []
     pairs = []
     for found in alike([one.thumbnail for one in seen if one.thumbnail is not None], progress):
+        if seen[found.first].pixel_hash == seen[found.second].pixel_hash:
+            continue  # equal: another finding's business
         first, second = seen[found.first].entry, seen[found.second].entry
         code = "near-duplicate-within" if first.split.name == second.split.name else "near-duplicate-across"
         how = f"r {found.correlation:.2f}{found.how and ', '}{found.how}"

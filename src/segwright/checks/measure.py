@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 
@@ -87,6 +87,8 @@ class Facts:
     clear: float = 0.0
     """Share of the pixels that are more than half transparent."""
     mask: MaskFacts | None = None
+    mask_size: tuple[int, int] | None = None
+    """(H, W) of the mask; of one that was not read, by its file's header."""
 
 
 def entries(source: Source) -> list[Entry]:
@@ -134,18 +136,19 @@ def header(entry: Entry) -> Facts:
         return Facts(entry=entry, problems=(("unreadable-image", entry.file, str(error)),))
     size = kind.size if kind else None
     try:
+        mask = _kind(entry.mask_path)
         if entry.has_mask_file:
             _whole(entry.mask_path)
     except SegwrightError as error:
         return Facts(entry=entry, problems=(("unreadable-mask", entry.mask_file, str(error)),), size=size, kind=kind)
-    return Facts(entry=entry, size=size, kind=kind)
+    return Facts(entry=entry, size=size, kind=kind, mask_size=mask.size if mask else None)
 
 
 def labels(entry: Entry) -> Facts:
     """Header and mask, without reading the image."""
     facts = header(entry)
     mask, problems = _mask(entry)
-    return Facts(entry=entry, problems=facts.problems or problems, size=facts.size, kind=facts.kind, mask=mask)
+    return replace(facts, problems=facts.problems or problems, mask=mask, mask_size=mask.shape if mask else None)
 
 
 _one_large = Lock()
@@ -178,6 +181,7 @@ def _pixels(entry: Entry, kind: Kind | None) -> Facts:
         highest=int(image.max()),
         clear=_clear_share(entry.path) if kind and kind.transparency else 0.0,
         mask=mask,
+        mask_size=mask.shape if mask else None,
     )
 
 

@@ -67,9 +67,9 @@ def _each(one: Facts, size: tuple[int, int], notes: Notes) -> None:
     if size[0] * size[1] > HUGE_PX:
         notes.see("huge-image", one.entry.file, _size(size))
     orientation = one.kind.orientation if one.kind and one.entry.has_mask_file else 1
-    if one.mask is not None and one.mask.shape != size:
+    if one.mask_size is not None and one.mask_size != size:
         code = "rotated-mask" if is_rotated(one) else "mask-size"
-        notes.see(code, one.entry.mask_file, f"image {_size(size)}, mask {_size(one.mask.shape)}")
+        notes.see(code, one.entry.mask_file, f"image {_size(size)}, mask {_size(one.mask_size)}")
     elif 2 <= orientation <= 4 or (orientation > 4 and size[0] == size[1]):
         notes.see("turned-image", one.entry.file, f"orientation {orientation}")
 
@@ -77,7 +77,7 @@ def _each(one: Facts, size: tuple[int, int], notes: Notes) -> None:
 def is_rotated(one: Facts) -> bool:
     """Whether the mask fits the image as the file holds it, before its EXIF orientation lays it upright."""
     turned = one.kind is not None and one.kind.orientation > 4 and one.entry.has_mask_file
-    return bool(turned and one.kind and one.mask and one.mask.shape == one.kind.stored != one.kind.size)
+    return bool(turned and one.kind and one.mask_size == one.kind.stored != one.kind.size)
 
 
 def _size(size: tuple[int, int] | None) -> str:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from segwright.datasets.base import Split
-from segwright.errors import ConfigError, nearest
+from segwright.errors import ConfigError, DataError, nearest
 from segwright.transforms import Augment, Pair, Size, resize_image
 
 PLACES = ("ram", "disk", "none")
@@ -94,9 +94,19 @@ class EvaluationSet(Dataset[dict[str, Any]]):
 
 
 def read_pair(split: Split, index: int) -> Pair:
-    """Image (3, H, W), a view of the (H, W, 3) that the split gives, and mask (H, W)."""
+    """Image (3, H, W), a view of the (H, W, 3) that the split gives, and mask (H, W).
+
+    `DataError` if their sizes differ, but where the split says that it has `own_sizes`, compared before.
+    """
     image = torch.from_numpy(np.ascontiguousarray(split.image(index))).permute(2, 0, 1)
-    return image, torch.from_numpy(np.ascontiguousarray(split.mask(index)))
+    mask = torch.from_numpy(np.ascontiguousarray(split.mask(index)))
+    if image.shape[1:] != mask.shape and not getattr(split, "own_sizes", False):
+        raise DataError(
+            f"{split.path(index)} is {image.shape[2]} x {image.shape[1]} pixels, but its mask, "
+            f"{split.annotation(index)}, is {mask.shape[1]} x {mask.shape[0]}, so no pixel's class is known. Annotate "
+            "the image as it is; if an EXIF tag turns it, turn the mask, too (segwright check --fix does)."
+        )
+    return image, mask
 
 
 class EpochBatches(Sampler[list[tuple[int, int]]]):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import pickle
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +12,7 @@ from segwright import __version__
 from segwright.datasets.base import Split
 from segwright.transforms import Size
 
-FORMAT = 1
+FORMAT = 2
 """Of the block; another one makes other names."""
 
 
@@ -25,10 +26,14 @@ def content_hash(split: Split, threads: int) -> str:
 
 
 def place_hash(split: Split, size: Size | None, own_masks: bool, identity: Any) -> str:
-    """A hash of everything else: which files, at which size, read how. `identity`: plain values, as JSON holds them."""
+    """A hash of everything else: which files, at which size, read how. `identity`: plain values, as JSON holds them.
+
+    The split itself, as its pickle, says what a mask's values or colours become: tables that lie beside the data, and
+    what `classes` makes of them.
+    """
     files = [str(split.path(index).absolute()) for index in range(len(split))]
     facts = json.dumps([FORMAT, __version__, size, own_masks, identity, files], sort_keys=True)
-    return _short([facts.encode()])
+    return _short([facts.encode(), pickle.dumps(split)])
 
 
 def _file_hash(path: Path) -> bytes:

@@ -44,6 +44,9 @@ class Preloaded:
     """A split whose pixels lie in a block; all else is asked of the split that was decoded. A pickle of it holds no
     pixels: who unpickles it maps the block again."""
 
+    own_sizes = True
+    """Image and mask may differ in size: an image at the network's size has its mask at its own."""
+
     def __init__(self, split: Split, path: Path, layout: Layout) -> None:
         self._split, self._path, self._layout = split, path, layout
         self._block = open_block(path)

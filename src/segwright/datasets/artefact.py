@@ -11,13 +11,14 @@ all of it is `train` here. The images are large (up to 244 million pixels), and 
 
 import csv
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from segwright.datasets import artefact_parquet, pairs
 from segwright.datasets.artefact_example import example
 from segwright.datasets.base import Level, Notes, Source, sound
 from segwright.datasets.class_table import rgb
-from segwright.datasets.mask_files import read_indices
+from segwright.datasets.mask_files import read_ids
 from segwright.datasets.pairs import Pair, PairSplit, by_stem, holds, paired
 from segwright.errors import ConfigError, DataError
 
@@ -99,7 +100,7 @@ def scan(config: Config) -> Source:
             notes.see("not-in-metadata", pair.image.name)
     if not found:
         notes.see("empty-split", "image")
-    splits = {"train": PairSplit("train", tuple(found), read_indices)} if found else {}
+    splits = {"train": PairSplit("train", tuple(found), partial(read_ids, classes=len(CLASSES)))} if found else {}
     return Source(tuple(CLASSES), splits, notes.findings(), [rgb(text) for text in CLASSES.values()])
 
 

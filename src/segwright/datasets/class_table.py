@@ -2,6 +2,7 @@
 
 Understood in a config and in JSON:
 - a list: names in id order, or mappings with `name` and, as far as known, `id` and `color` (also `colour`, `rgb`);
+  a single name without an id is 1, for all else is background;
 - a mapping: name -> id, id -> name, or name -> colour. A colour is [r, g, b] or '#rrggbb';
 - a mapping with the key `classes` that holds one of these, and with `ignore_index` or `void` (an entry, or several)
   for what is not scored.
@@ -192,7 +193,8 @@ def _table(entries: list[_Entry], ignored: list[_Entry], origin: str) -> ClassTa
     if given and len(given) != len(entries):
         without = next(entry.name for entry in entries if entry.value is None)
         raise ValueError(f"the class '{without}' has no id, but others have. Give all of them an id, or none.")
-    numbered = [(entry.value if given else place, entry) for place, entry in enumerate(entries)]
+    first = 1 if len(entries) == 1 else 0  # of a single class, 0 is what is not of it
+    numbered = [(entry.value if given else place, entry) for place, entry in enumerate(entries, first)]
     ignored = [*ignored, *(entry for value, entry in numbered if given and value == IGNORE)]
     gone = {IGNORE, *(entry.value for entry in ignored if entry.value is not None)}
     classes = sorted(((value, entry) for value, entry in numbered if value not in gone or not given), key=_value)

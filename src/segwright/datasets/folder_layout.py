@@ -1,7 +1,8 @@
 """Where images and masks lie: by patterns, or found by the names of folders.
 
 A pattern is a path from the data set's folder, e.g. `leftImg8bit/{split}/*/*_leftImg8bit.png`. `{split}` stands for a
-split's folder, `*` for anything within one name, `**/` for any folders. Without an ending it finds images of any kind.
+split's folder, `*` for anything within one name, `**/` for any folders. Without an ending it finds images of any kind;
+the case of an ending does not matter, and `.jpg` is also `.jpeg`, `.tif` also `.tiff`.
 An image and a mask belong together if their `*` stand for the same, in the same split.
 """
 
@@ -29,6 +30,7 @@ MASK_ENDINGS = (
     "", "_mask", "_masks", "-mask", ".mask", "_label", "_labels", "_gt", "_seg", "_segmentation", "_annotation", "_L",
 )  # fmt: skip
 """What may stand behind an image's name in the name of its mask."""
+_SAME = ((".jpg", ".jpeg"), (".tif", ".tiff"))
 _SUFFIX = "(?i:" + "|".join(re.escape(suffix) for suffix in IMAGE_SUFFIXES) + ")"
 
 Key = tuple[str, ...]
@@ -95,7 +97,7 @@ def _groups(match: re.Match[str]) -> list[tuple[int, str | None]]:
 
 
 def _expression(pattern: str, known: Mapping[str, str]) -> re.Pattern[str]:
-    pattern = pattern.removesuffix(".*")
+    pattern, suffix = _ending(pattern.removesuffix(".*"))
     out, seen_split = "", False
     for part in re.split(r"(\*\*/|\*|\{split\})", pattern):
         if part == "**/":
@@ -108,7 +110,16 @@ def _expression(pattern: str, known: Mapping[str, str]) -> re.Pattern[str]:
             seen_split = True
         else:
             out += re.escape(part)
-    return re.compile(out if pattern.lower().endswith(IMAGE_SUFFIXES) else out + _SUFFIX)
+    return re.compile(out + suffix)
+
+
+def _ending(pattern: str) -> tuple[str, str]:
+    """A pattern without the ending of its files, and an expression for that."""
+    ending = next((one for one in IMAGE_SUFFIXES if pattern.lower().endswith(one)), None)
+    if ending is None:
+        return pattern, _SUFFIX
+    same = next((those for those in _SAME if ending in those), (ending,))
+    return pattern[: -len(ending)], "(?i:" + "|".join(map(re.escape, same)) + ")"
 
 
 def pairs(images: Found, masks: Found) -> Pairs:

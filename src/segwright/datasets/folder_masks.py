@@ -47,7 +47,7 @@ class Coding:
 
     kind: Kind
     ids: tuple[tuple[int, int], ...] = ()
-    """index: (stored value, class id or 255)"""
+    """index: (stored value, class id or 255); binary: (grey level, 255), those that are neither black nor white"""
     colours: tuple[tuple[Colour, int], ...] = ()
     """colours: (RGB, class id or 255)"""
     rest: int = NO_CLASS
@@ -58,7 +58,7 @@ class Coding:
     def __call__(self, path: Path) -> np.ndarray:
         """(H, W) uint8 class ids, 255 = ignore. `DataError` if the file cannot be read, or holds what is no class."""
         if self.kind == "binary":
-            return read_binary(path)[0]
+            return read_binary(path, [value for value, _ in self.ids])[0]
         if self.kind == "colours":
             places, _ = read_colours(path, np.array([colour for colour, _ in self.colours]))
             return np.array([number for _, number in self.colours], np.uint8)[places]
@@ -82,11 +82,13 @@ MEND_VALUES = (
 )
 
 
-def coding(kind: Kind, table: ClassTable, rest: bool = False) -> Coding:
+def coding(kind: Kind, table: ClassTable, rest: bool = False, greys: Iterable[int] = ()) -> Coding:
     """How masks of that kind become positions in the table's names; of one name, 1, all else being 0.
 
-    rest: values that stand for no class are ignored.
+    rest: values that stand for no class are ignored. greys: of a binary mask, the grey levels that are.
     """
+    if kind == "binary":
+        return Coding(kind, ids=tuple((value, IGNORE) for value in sorted(greys)))
     binary = len(table.names) == 1
     numbers = range(1, 2) if binary else range(len(table.names))
     if kind == "colours":
@@ -111,8 +113,10 @@ class Sample:
     values: frozenset[int] = frozenset()
     extremes: float = 0.0
     """Share of values near 0 or 255."""
-    shown: frozenset[Colour] = frozenset()
-    """Of a palette image, the colours that it shows."""
+    shown: frozenset[tuple[int, Colour]] = frozenset()
+    """Of a palette image, the values that it holds and the colours that they show."""
+    plain: bool = True
+    """Whether it is stored in one channel, as no mask of colours is."""
 
 
 def sample(path: Path) -> Sample | None:
@@ -120,33 +124,43 @@ def sample(path: Path) -> Sample | None:
     lossy = path.suffix.lower() in LOSSY
     try:
         mode = image_kind(path).mode
-        if mode == "P":
-            shown = frozenset(tuple(map(int, one)) for one in unpacked(np.unique(packed(read_image(path)))))
-        else:
-            shown = frozenset()
-            if mode in ("RGB", "RGBA", "CMYK", "YCbCr") and _is_coloured(read_image(path)):
-                return Sample(True, lossy)
+        plain = mode not in ("RGB", "RGBA", "CMYK", "YCbCr")
+        if not plain and _is_coloured(read_image(path)):
+            return Sample(True, lossy, plain=plain)
         values = read_values(path)
+        shown = _shown(values, read_image(path)) if mode == "P" else frozenset()
     except DataError:
         return None
     extremes = ((values <= NEAR_BLACK_OR_WHITE) | (values >= 255 - NEAR_BLACK_OR_WHITE)).mean().item()
-    return Sample(False, lossy, frozenset(np.unique(values).tolist()), extremes, shown)  # type: ignore[arg-type]
+    return Sample(False, lossy, frozenset(np.unique(values).tolist()), extremes, shown, plain)
+
+
+def _shown(values: np.ndarray, pixels: np.ndarray) -> frozenset[tuple[int, Colour]]:
+    """(H, W) indices and the (H, W, 3) that they stand for -> the pairs that occur."""
+    both = np.unique(values.astype(np.int64) << 24 | packed(pixels))
+    colours = unpacked(both & 0xFFFFFF).tolist()
+    return frozenset((value, (r, g, b)) for value, (r, g, b) in zip((both >> 24).tolist(), colours, strict=True))
 
 
 def _is_coloured(pixels: np.ndarray) -> bool:
     return bool((pixels[..., :1] != pixels[..., 1:]).any())
 
 
-def find_kind(samples: Iterable[Sample], table: ClassTable | None) -> tuple[Kind, str]:
-    """The kind, and what it was concluded from. Raises `DataError` where masks are of none."""
+def find_kind(samples: Iterable[Sample], table: ClassTable | None, ignored: Iterable[int] = ()) -> tuple[Kind, str]:
+    """The kind, and what it was concluded from. Raises `DataError` where masks are of none.
+
+    ignored: values that somebody said are not to be scored; they say nothing about the kind.
+    """
     seen = list(samples)
-    values = frozenset[int]().union(*(one.values for one in seen))
+    values = frozenset[int]().union(*(one.values for one in seen)).difference(ignored)
     names = len(table.names) if table else 0
     if any(one.coloured for one in seen):
-        return "colours", "they hold colours"
+        others = _without_strays(seen, table)
+        kind, why = find_kind(others, table, ignored) if others else ("colours", "")
+        return ("index", why) if kind == "index" else ("colours", "they hold colours")
     if table and table.colours and _are_colours(seen, table, values):
         return "colours", "their colours, not their values, are those of the classes"
-    own = {*table.values, *table.ignored} if table else {0, 1}
+    own = {*table.values, *table.ignored, *([0] if names == 1 else [])} if table else {0, 1}
     if values <= own and not (names <= 2 and values == {0, IGNORE}):
         return "index", f"values {_listed(sorted(values))}"
     if names <= 2 and (values <= {0, IGNORE} or _is_black_and_white(seen, values)):
@@ -158,6 +172,18 @@ def find_kind(samples: Iterable[Sample], table: ClassTable | None) -> tuple[Kind
             "in data.classes."
         )
     return "index", f"values {_listed(sorted(values))}"
+
+
+def _without_strays(seen: list[Sample], table: ClassTable | None) -> list[Sample]:
+    """The masks of one channel, if those with colours are so few that they are there by mistake; else none.
+
+    Where the table has colours, masks of black and white alone may be colour masks that a program stored smaller.
+    """
+    others = [one for one in seen if not one.coloured]
+    values = frozenset[int]().union(*(one.values for one in others))
+    telling = values - ({0, IGNORE} if table and table.colours else {0})
+    few = len(seen) < 2 * len(others)
+    return others if few and telling and all(one.plain and not one.lossy for one in others) else []
 
 
 def _is_black_and_white(seen: list[Sample], values: frozenset[int]) -> bool:
@@ -172,10 +198,13 @@ def _are_colours(seen: list[Sample], table: ClassTable, values: frozenset[int]) 
     assert table.colours is not None
     if any(one.lossy for one in seen):
         return True
-    if values <= {*table.values, *table.ignored}:
-        return False
-    shown = frozenset[Colour]().union(*(one.shown for one in seen)) or {(v, v, v) for v in values}
-    return shown <= {*table.colours, *table.ignored_colours}
+    pairs = frozenset[tuple[int, Colour]]().union(*(one.shown for one in seen))
+    shown = {colour for _, colour in pairs} or {(v, v, v) for v in values}
+    listed = shown <= {*table.colours, *table.ignored_colours, *([(0, 0, 0)] if len(table.names) == 1 else [])}
+    if values <= {*table.values, *table.ignored, *([0] if len(table.names) == 1 else [])}:
+        meant = dict(zip(table.values, table.colours, strict=True))
+        return listed and any(meant.get(value, colour) != colour for value, colour in pairs)
+    return listed
 
 
 def common_colours(masks: Iterable[Path], most: int = 12) -> list[Colour]:
@@ -200,7 +229,7 @@ class Look:
 
     pixels: int
     values: Counter[int]
-    """index: pixels of each value"""
+    """Pixels of each value; binary: of 0 and 1, as read"""
     changed: float = 0.0
     """colours, binary: share of pixels that were not exactly a listed colour, or black or white"""
     strange: tuple[Colour, ...] = ()
@@ -217,8 +246,9 @@ def look(path: Path, code: Coding) -> Look:
         found, numbers = np.unique(values, return_counts=True)
         return Look(values.size, Counter(dict(zip(found.tolist(), numbers.tolist(), strict=True))))
     if code.kind == "binary":
-        mask, changed = read_binary(path)
-        return Look(mask.size, Counter(), changed)
+        mask, changed = read_binary(path, [value for value, _ in code.ids])
+        found, numbers = np.unique(mask, return_counts=True)
+        return Look(mask.size, Counter(dict(zip(found.tolist(), numbers.tolist(), strict=True))), changed)
     pixels = read_image(path)
     palette = np.array([colour for colour, _ in code.colours])
     places, changed = nearest_colours(pixels, palette)
@@ -264,12 +294,12 @@ def _eroded(where: np.ndarray, side: int) -> np.ndarray:
 
 
 def table_of_values(values: Iterable[int], kind: Kind) -> ClassTable:
-    """`class_<value>` for each value seen; `foreground` for masks of black and white or of 0 and 1.
+    """`class_<value>` for each value seen; `foreground` for masks of black and white, of 0 and 1, or of 0 alone.
 
     Raises `DataError` for more values than there can be classes.
     """
     seen = sorted(set(values) - {IGNORE})
-    if kind == "binary" or seen in ([1], [0, 1]):
+    if kind == "binary" or seen in ([0], [1], [0, 1]):
         return ClassTable(("foreground",), (1,), None, origin="the masks")
     if not 1 <= len(seen) <= MOST_CLASSES:
         raise DataError(

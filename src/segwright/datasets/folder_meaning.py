@@ -21,6 +21,7 @@ from segwright.datasets.folder_masks import (
     sample,
     table_of_values,
 )
+from segwright.datasets.mask_files import LOSSY
 from segwright.datasets.pairs import sampled, shown
 from segwright.errors import DataError
 
@@ -66,16 +67,21 @@ def meaning(
     """
     values, colours, rest = ignored
     table = _scored(table, values, colours)
-    why = "data.kind"
+    found, why = kind == "auto", "data.kind"
     if kind == "auto":
-        kind, why = find_kind(filter(None, map(sample, _some(masks, KIND_FROM))), table)
+        kind, why = find_kind(filter(None, map(sample, _some(masks, KIND_FROM))), table, values)
     _refuse_unclear(kind, table, masks)
+    if kind == "binary":
+        _refuse_ignored(values, colours, masks)
     seen = _some(masks, LOOKED_AT) if table is not None or kind == "binary" else masks
-    looks = _looks(seen, coding(kind, table or ClassTable(("any",), (1,), None)), root, notes)
+    looks = _looks(seen, coding(kind, table or ClassTable(("any",), (1,), None), greys=values), root, notes)
+    _refuse_dark(kind, looks, root)
     if table is None:
+        if found and IGNORE not in values:
+            _refuse_mixed(kind, looks, root)
         table = table_of_values({value for one in looks.values() for value in one.values} - set(values), kind)
         table = _scored(table, values, colours) or table
-    code = coding(kind, table, rest)
+    code = coding(kind, table, rest, values)
     if len(seen) < len(masks):
         code = replace(code, strict=kind == "index" and not rest)
         notes.see("sampled", "", f"{len(seen)} of {len(masks)}")
@@ -100,6 +106,44 @@ def _refuse_unclear(kind: Kind, table: ClassTable | None, masks: Sequence[Path])
         raise DataError(
             f"the masks are black and white, but {table.origin} lists {len(table.names)} classes, of which such masks "
             "tell at most two. List one name, or two, the one that is black first; or set data.kind."
+        )
+
+
+def _refuse_ignored(values: Sequence[int], colours: Sequence[Colour], masks: Sequence[Path]) -> None:
+    """Of black and white masks, grey levels between the two can be ignored, where they are stored exactly."""
+    listed = ", ".join(map(str, [*values, *colours]))
+    if colours or {0, IGNORE} & set(values):
+        raise DataError(
+            f"data.ignore lists {listed}, but the masks are black and white (kind binary), where only grey levels "
+            "from 1 to 254 can be ignored. Give those, or set data.kind to what the masks are."
+        )
+    if values and any(mask.suffix.lower() in LOSSY for mask in masks):
+        raise DataError(
+            f"data.ignore lists {listed}, but the masks are black and white JPEG or WebP files, in which a grey level "
+            "is no longer exact. Export them as PNG, or leave out data.ignore."
+        )
+
+
+def _refuse_dark(kind: Kind, looks: dict[Path, Look], root: Path) -> None:
+    """Black and white masks without any white that are not all black are ids of classes."""
+    dark = next((path for path, one in looks.items() if one.changed), None)
+    if kind == "binary" and dark and not any(one.values[1] for one in looks.values()):
+        raise DataError(
+            f"data.kind is binary, but no mask holds white (255), while {shown(dark, root)} holds other values than "
+            "black, so all would be read as empty. Leave data.kind out, or set data.kind=index if they are class ids."
+        )
+
+
+def _refuse_mixed(kind: Kind, looks: dict[Path, Look], root: Path) -> None:
+    """Some masks of 0 and 1, others of 0 and 255: 255 may be white there or ignored, and nothing says which."""
+    held = {path: one.values.keys() - {0} for path, one in looks.items()}
+    one = next((path for path, values in held.items() if values == {1}), None)
+    white = next((path for path, values in held.items() if values == {IGNORE}), None)
+    if kind == "index" and one and white and all(values in (set(), {1}, {IGNORE}) for values in held.values()):
+        raise DataError(
+            f"some masks hold 0 and 1 ({shown(one, root)}), others 0 and 255 ({shown(white, root)}), so 255 may be "
+            "white or what is not scored. If it is not scored, set data.kind=index, or list the classes with their "
+            "ids in data.classes; if it is white, write all masks in one way."
         )
 
 

@@ -3,12 +3,14 @@
 H x W is the mask's size in pixels after its own EXIF orientation is applied. K is the number of listed colours.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from segwright.datasets.base import IGNORE
 from segwright.errors import DataError
 from segwright.images import decoded, read_image, rgb
 
@@ -49,14 +51,37 @@ def read_indices(path: str | Path) -> np.ndarray:
     return values.astype(np.uint8)
 
 
-def read_binary(path: str | Path) -> tuple[np.ndarray, float]:
+def read_ids(path: str | Path, classes: int, ignored: tuple[int, ...] = (IGNORE,)) -> np.ndarray:
+    """Class ids from 0 to `classes` - 1 as a file stores them, (H, W) uint8; values of `ignored` become 255.
+
+    `DataError`, naming the file, as `read_indices`, and where a value is neither.
+    """
+    ids = read_indices(path)
+    present = np.flatnonzero(np.bincount(ids.ravel(), minlength=256)).tolist()
+    unknown = [value for value in present if value >= classes and value not in ignored]
+    if unknown:
+        listed = ", ".join(map(str, unknown[:10])) + (", ..." if len(unknown) > 10 else "")
+        spared = ", ".join(map(str, ignored)) or "none"
+        raise DataError(
+            f"{path} holds values that stand for no class: {listed}. Classes are 0 to {classes - 1}; ignored: {spared}."
+            " Mend the mask, or list these classes where the data set lists its own."
+        )
+    for value in ignored:
+        if value in present:
+            ids[ids == value] = IGNORE
+    return ids
+
+
+def read_binary(path: str | Path, ignored: Sequence[int] = ()) -> tuple[np.ndarray, float]:
     """A black and white mask: (H, W) uint8, 1 where it is white, and the share of pixels that were neither.
 
-    In between (JPEG noise, smooth edges) the nearer of the two counts. Colours become grey first. `DataError` as
-    `read_image`.
+    In between (JPEG noise, smooth edges) the nearer of the two counts. Grey levels in `ignored` become 255. Colours
+    become grey first. `DataError` as `read_image`.
     """
     grey = decoded(path, _grey)
-    return (grey >= WHITE_FROM).astype(np.uint8), ((grey != 0) & (grey != 255)).mean().item()
+    mask = (grey >= WHITE_FROM).astype(np.uint8)
+    mask[np.isin(grey, ignored)] = IGNORE
+    return mask, ((grey != 0) & (grey != 255) & (mask != IGNORE)).mean().item()
 
 
 def read_colours(path: str | Path, colours: np.ndarray) -> tuple[np.ndarray, float]:

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from segwright.datasets.base import IGNORE, Notes, Source, sound
+from segwright.datasets.base import Notes, Source, sound
 from segwright.datasets.class_table import MOST_CLASSES
-from segwright.datasets.mask_files import read_indices
+from segwright.datasets.mask_files import read_ids
 from segwright.datasets.nnunet_codes import CODES
 from segwright.datasets.nnunet_example import example
 from segwright.datasets.pairs import holds, shown
@@ -26,6 +26,9 @@ from segwright.errors import ConfigError, DataError
 from segwright.images import IMAGE_SUFFIXES, read_image
 
 __all__ = ["Config", "NnunetSplit", "build", "example", "recognises", "scan"]
+
+UNKNOWN = ("?",)
+"""The classes where dataset.json does not say them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +61,9 @@ class NnunetSplit:
     name: str
     cases: tuple[Case, ...]
     ignored: int | None
-    """Value in the label files that is 255 here."""
+    """Value in the label files that is 255 here; none: no value is, 255 neither."""
+    labels: int
+    """Values 0 to `labels` - 1 are classes."""
 
     def __len__(self) -> int:
         return len(self.cases)
@@ -77,11 +82,8 @@ class NnunetSplit:
         return channels[0] if len(channels) == 1 else np.stack([channel[..., 0] for channel in channels], axis=-1)
 
     def mask(self, index: int) -> np.ndarray:
-        """(H, W) uint8 class ids, 255 = ignore. `DataError` if the file is broken."""
-        ids = read_indices(self.cases[index].label)
-        if self.ignored is not None:
-            ids[ids == self.ignored] = IGNORE
-        return ids
+        """(H, W) uint8 class ids, 255 = ignore. `DataError` if the file is broken, or holds what is no label."""
+        return read_ids(self.cases[index].label, self.labels, () if self.ignored is None else (self.ignored,))
 
 
 def recognises(root: Path) -> bool:
@@ -114,7 +116,8 @@ def scan(config: Config) -> Source:
     if content and content.get("numTraining") != len(labelled):
         notes.see("num-training", "dataset.json", f"{content.get('numTraining')}, {len(labelled)} images with a label")
     parts = _fold(config, root, labelled, notes) | {"test": _test(root, content, notes)}
-    splits = {name: NnunetSplit(name, tuple(cases), ignored) for name, cases in parts.items() if cases}
+    labels = 256 if names == UNKNOWN else max(len(names), 2)  # labels that are an error already are not judged by
+    splits = {name: NnunetSplit(name, tuple(cases), ignored, labels) for name, cases in parts.items() if cases}
     if "train" not in splits:
         notes.see("empty-split", "imagesTr")
     return Source(_own_names(content.get("classes"), names), splits, notes.findings())
@@ -136,18 +139,18 @@ def _labels(labels: object, notes: Notes) -> tuple[tuple[str, ...], int | None]:
     """Names in id order, and the value that is ignored."""
     if not isinstance(labels, dict) or not labels:
         notes.see("labels", "dataset.json", f"labels is {labels!r:.80}")
-        return ("?",), None
+        return UNKNOWN, None
     regions = [name for name, value in labels.items() if isinstance(value, list) and len(value) > 1]
     if regions:
         notes.see("regions", "dataset.json", ", ".join(f"{name}: {labels[name]}" for name in regions))
-        return ("?",), None
+        return UNKNOWN, None
     values = {name: value[0] if isinstance(value, list) and value else value for name, value in labels.items()}
     ignored = values.pop("ignore", None)
     by_value = {value: name for name, value in values.items() if type(value) is int}
     expected = list(range(len(values)))
     if sorted(by_value) != expected or ignored not in (None, len(values)):
         notes.see("labels", "dataset.json", ", ".join(f"{name}: {value}" for name, value in labels.items()))
-        return ("?",), None
+        return UNKNOWN, None
     if len(values) > MOST_CLASSES:
         notes.see("too-many-labels", "dataset.json", str(len(values)))
     names = tuple(by_value[value] for value in expected)

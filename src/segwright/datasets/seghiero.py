@@ -9,6 +9,7 @@ are not read.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import yaml
 from segwright.datasets import pairs
 from segwright.datasets.base import Level, Notes, Source, sound
 from segwright.datasets.class_table import MOST_CLASSES
-from segwright.datasets.mask_files import read_indices
+from segwright.datasets.mask_files import read_ids
 from segwright.datasets.pairs import PairSplit, by_stem, holds, paired
 from segwright.datasets.seghiero_example import example
 from segwright.errors import ConfigError, DataError
@@ -69,6 +70,7 @@ def scan(config: Config) -> Source:
     names = _names({**_section(content, "classes"), **config.classes})
     root = Path(config.root) if config.root else _root(str(dataset.get("root") or ""), beside, dataset)
     notes = Notes(CODES)
+    read = partial(read_ids, classes=max(len(names), 2))  # of one class, 0 and 1
     splits = {}
     for name, key in SPLITS.items():
         if dataset.get(key) is None:
@@ -76,7 +78,7 @@ def scan(config: Config) -> Source:
             continue
         found = _pairs(root, dataset[key], key, notes)
         if found:
-            splits[name] = PairSplit(name, tuple(found), read_indices)
+            splits[name] = PairSplit(name, tuple(found), read)
         else:
             notes.see("empty-split", f"dataset.{key}")
     return Source(names, splits, notes.findings())

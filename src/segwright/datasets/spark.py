@@ -72,8 +72,11 @@ class Config:
 
 
 def recognises(root: Path) -> bool:
-    """Whether a folder looks like this layout."""
-    return _base(Path(root)) is not None
+    """Whether a folder looks like this layout: images/ and mask/ alone could be anybody's."""
+    base = _base(Path(root))
+    return base is not None and any(
+        path.is_dir() for folder in SPLITS.values() for path in (base / "images").glob(f"*/{folder}")
+    )
 
 
 def build(config: Config) -> Source:

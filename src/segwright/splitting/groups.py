@@ -124,7 +124,7 @@ def deal(
     names: Sequence[str],
     seed: int,
 ) -> dict[str, list[int]]:
-    """Side -> places, `train` getting what is left; every side gets at least one group.
+    """Side -> places, `train` getting what is left; every side, train too, gets at least one group.
 
     groups: places that stay together. classes, names: of each place. wanted: side -> its share of all places.
 
@@ -135,17 +135,21 @@ def deal(
     ordered = sorted(groups, key=lambda group: hashlib.sha256(f"{seed}/{names[group[0]]}".encode()).digest())
     strata = _strata(ordered, classes)
     side_of = ["train"] * len(ordered)
-    for side, share in wanted.items():
+    free = len(ordered)
+    for later, (side, share) in zip(reversed(range(len(wanted))), wanted.items(), strict=True):
         goal = got = 0.0
         for members in strata:
             goal += share * sum(len(ordered[number]) for number in members)
             for number in members:
-                if side_of[number] == "train" and got + len(ordered[number]) / 2 <= goal:
+                enough = free > later + 1  # one for each later side and one for train stay
+                if enough and side_of[number] == "train" and got + len(ordered[number]) / 2 <= goal:
                     side_of[number] = side
                     got += len(ordered[number])
+                    free -= 1
         if side not in side_of:
-            free = [number for number, taken in enumerate(side_of) if taken == "train"]
-            side_of[min(free, key=lambda number: len(ordered[number]))] = side
+            left = [number for number, taken in enumerate(side_of) if taken == "train"]
+            side_of[min(left, key=lambda number: len(ordered[number]))] = side
+            free -= 1
     return {
         side: [place for group, own in zip(ordered, side_of, strict=True) if own == side for place in group]
         for side in ("train", *wanted)

@@ -8,6 +8,7 @@ images, classes that are missing) stays as it is.
 import json
 import os
 import shutil
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,8 +25,8 @@ from segwright.images import upright
 
 UNUSABLE = ("unreadable-image", "unreadable-mask", "mask-size", "mask-is-image")
 """Findings whose pairs are left out."""
-COPIES = ("duplicate-across", "near-duplicate-across", "siblings-across")
-"""Findings whose copies in earlier splits are left out, so that what is measured was not learnt."""
+ALIKE = ("near-duplicate-across", "siblings-across")
+"""Findings of pairs whose image in the earlier split is left out, so that what is measured was not learnt."""
 ORDER = ("train", "valid", "test")
 
 
@@ -121,22 +122,45 @@ def _dropped(checked: Checked) -> list[Fix]:
             for file in finding.files:
                 if file in images:
                     dropped.setdefault(images[file], Fix(images[file], finding.code, "left out"))
-    for code, group in _copies(checked):
-        for entry, other in _earlier([entry for entry in group if entry.file not in dropped]):
+    usable = [one for one in checked.survey.facts if one.entry.file not in dropped]
+    for code, entry, other in _doubled(usable):
+        dropped[entry.file] = Fix(entry.file, code, f"left out; {other.file} stays")
+    for code, entry, other in _alike(checked):
+        if other.file not in dropped:
             dropped.setdefault(entry.file, Fix(entry.file, code, f"left out; {other.file} stays"))
     return list(dropped.values())
 
 
-def _copies(checked: Checked) -> list[tuple[str, list[Entry]]]:
-    """Groups of which one split may keep its own."""
-    pairs = [(pair.code, [pair.first, pair.second]) for pair in checked.pairs]
-    return [(code, group) for code, group in pairs if code in (*COPIES, "duplicate-within")]
+def _doubled(facts: Sequence[Facts]) -> list[tuple[str, Entry, Entry]]:
+    """(finding, entry to leave out, entry that stays) of equal images: the last split that has one keeps its own.
+
+    Where all are in one split, one stays.
+    """
+    groups = defaultdict[str, list[Entry]](list)
+    for one in facts:
+        if one.pixel_hash:
+            groups[one.pixel_hash].append(one.entry)
+    found = []
+    for group in groups.values():
+        last = max(group, key=_rank)  # the first of its split
+        earlier = [entry for entry in group if _rank(entry) < _rank(last)]
+        code = "duplicate-across" if earlier else "duplicate-within"
+        found += [(code, entry, last) for entry in earlier or group if entry is not last]
+    return found
 
 
-def _earlier(group: Sequence[Entry]) -> list[tuple[Entry, Entry]]:
-    """(entry to leave out, entry that stays): all but the last split's, of which one stays."""
-    ranked = sorted(group, key=lambda entry: -ORDER.index(entry.split.name))
-    return [(entry, ranked[0]) for entry in ranked[1:]]
+def _alike(checked: Checked) -> list[tuple[str, Entry, Entry]]:
+    """The same of images that are alike, later splits first: what is left out there need not be left out for."""
+    pairs = []
+    for pair in checked.pairs:
+        if pair.code in ALIKE:
+            earlier, later = sorted((pair.first, pair.second), key=_rank)
+            pairs.append((pair.code, earlier, later))
+    return sorted(pairs, key=lambda pair: -_rank(pair[1]))
+
+
+def _rank(entry: Entry) -> int:
+    return ORDER.index(entry.split.name)
 
 
 def _mended(one: Facts, known: set[int]) -> list[Fix]:

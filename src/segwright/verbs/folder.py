@@ -108,16 +108,34 @@ def settle(folder: Path) -> None:
     if not old.is_dir():
         return
     if (folder / "last.pth").exists():
-        shutil.rmtree(old, ignore_errors=True)
+        remove_run(old)
         return
-    shutil.rmtree(folder, ignore_errors=True)
+    remove_run(folder)
+    if folder.exists():
+        log.warning("%s holds what no run writes; the run that was to be overwritten is kept as %s", folder, old)
+        return
     old.rename(folder)
     log.info("%s: the run that was to be overwritten stands again", folder)
 
 
+def remove_run(folder: Path) -> None:
+    """Removes what a run writes, and the folder if nothing else lies in it."""
+    for path in list(folder.iterdir()) if folder.is_dir() else ():
+        if path.name in OF_A_RUN or (path.name.startswith(".") and path.suffix == ".tmp"):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # something foreign is in it, or it is gone
+        folder.rmdir()
+
+
 @contextlib.contextmanager
-def tidy(folder: Path) -> Iterator[None]:
-    """Removes the folder of a run that failed before anything of it was saved; says how a stopped one goes on."""
+def tidy(folder: Path, fresh: bool = True) -> Iterator[None]:
+    """Removes what a run that failed before anything of it was saved has written; says how a stopped one goes on.
+
+    fresh: the folder is this run's own; one that a resumed run found stays as it is.
+    """
     try:
         yield
     except BaseException as error:
@@ -125,8 +143,8 @@ def tidy(folder: Path) -> Iterator[None]:
         if isinstance(error, KeyboardInterrupt) and saved:
             log.warning("stopped; the run goes on from its last epoch with --resume")
         if isinstance(error, Exception | KeyboardInterrupt):
-            if not saved:
-                shutil.rmtree(folder, ignore_errors=True)
+            if not saved and fresh:
+                remove_run(folder)
             settle(folder)
         raise
     settle(folder)

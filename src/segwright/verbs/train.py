@@ -38,6 +38,10 @@ from segwright.verbs.trees import channels, decoder, tree_for_loss
 log = logging.getLogger("segwright")
 
 
+LOGGED = {"error": logging.DEBUG, "warning": logging.WARNING, "info": logging.DEBUG}
+"""Of what the check found; errors are raised."""
+
+
 @dataclass(frozen=True)
 class Run:
     """A finished run."""
@@ -60,8 +64,12 @@ def train(
     flags: Mapping[str, Any] | None = None,
     overrides: Sequence[str] = (),
     resume: bool = False,
+    force: bool = False,
 ) -> Run:
     """Trains what a config describes; the whole run lies in `runs/<model name>/` or `run.output`.
+
+    force: what the check of the data calls an error is logged, and no reason to stop. What the reader refuses, and a
+    file that cannot be read or does not fit its image, stops the run all the same.
 
     Raises:
         ConfigError, DataError: before anything is computed or written.
@@ -71,7 +79,7 @@ def train(
     if settings.run.commercial:
         refuse_non_commercial(settings.encoder.name, settings.encoder.pretrained, settings.encoder.licence)
     source = read_source(settings, recorded=earlier_division(settings) if resume else None)
-    check_usable(source, settings)
+    check_usable(source, settings, force)
     settings = with_loss_for(settings, source.num_classes)
     payload = resume_point(settings) if resume else None
     started = time.perf_counter()
@@ -79,7 +87,7 @@ def train(
         parts = build(settings, source, payload)
         folder = claim_folder(settings, resume)
         into_file(folder / "train.log")
-        with tidy(folder):
+        with tidy(folder, fresh=not resume):
             if (made := division(settings, source)) is not None:
                 write_text(folder / SPLIT_FILE, splitting.as_json(made, settings.split))
             if parts.weights is not None:
@@ -95,8 +103,8 @@ def train(
     return Run(folder, state.best_iou, state.best_epoch, state.epoch, state.rows)
 
 
-def check_usable(source: Source, settings: Settings) -> None:
-    """The quick part of the data's check.
+def check_usable(source: Source, settings: Settings, force: bool = False) -> None:
+    """The quick part of the data's check; its warnings are logged, with `force` also its errors instead of raised.
 
     Raises:
         DataError: training could not be trusted.
@@ -114,8 +122,15 @@ def check_usable(source: Source, settings: Settings) -> None:
             "so the encoder would be given 3 channels. Leave it at 3; for other channels build the model in Python "
             "(segwright.model.build_model, SegFormerLite(in_ch=...)) and train it on your own tensors."
         )
-    if settings.run.check:
-        stop_on_errors(check_source(source, quick=True), "Mend the data, or train all the same with run.check=false.")
+    findings = check_source(source, quick=True) if settings.run.check else source.findings
+    for finding in findings:
+        if finding.code not in splitting.CODES:  # dividing has logged its own
+            level = logging.ERROR if force and finding.level == "error" else LOGGED[finding.level]
+            log.log(level, "%s: %s %s", finding.code, finding.message, finding.fix)
+    if not force:
+        stop_on_errors(findings, "Mend the data, or train all the same with --force.")
+    elif any(finding.level == "error" for finding in findings):
+        log.error("the data have the errors above; the run goes on with them, as --force says")
 
 
 @dataclass(frozen=True)
@@ -144,7 +159,7 @@ def build(settings: Settings, source: Source, payload: dict[str, Any] | None) ->
     bare = make_model(settings, source, payload)
     log_model(bare, settings, engine)
     augment, workers = Augment(settings.augment, bare.encoder.mean), worker_count(settings.input.workers, engine.device)
-    identity = {section: settings.dump()[section] for section in ("data", "classes")}
+    identity = {section: settings.dump()[section] for section in ("data", "classes")} | {"names": list(source.classes)}
     train_split = preloaded(settings.input, source.splits["train"], identity)
     valid_split = preloaded(settings.input, source.splits["valid"], identity, own_masks=True)
     batches, sampler = training_batches(train_split, size, augment, t.batch_size, t.seed, workers, t.passes)
