@@ -32,7 +32,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from segwright.data import Config, preloaded, training_batches
 from segwright.datasets.mask_files import read_indices
-from segwright.images import read_image
+from segwright.datasets.pairs import Pair, PairSplit
 from segwright.transforms import Augment
 from segwright.transforms import Config as AugmentConfig
 
@@ -60,28 +60,11 @@ class InMemory:
         return self.pairs[index][1]
 
 
-class Files:
+def files(folder: Path) -> PairSplit:
     """A split of `<number>.png` beside `<number>_mask.png`."""
-
-    name = "train"
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.length = folder, len(list(folder.glob("*_mask.png")))
-
-    def __len__(self) -> int:
-        return self.length
-
-    def path(self, index: int) -> Path:
-        return self.folder / f"{index}.png"
-
-    def annotation(self, index: int) -> Path:
-        return self.folder / f"{index}_mask.png"
-
-    def image(self, index: int) -> np.ndarray:
-        return read_image(self.path(index))
-
-    def mask(self, index: int) -> np.ndarray:
-        return read_indices(self.annotation(index))
+    count = len(list(folder.glob("*_mask.png")))
+    pairs = [Pair(folder / f"{i}.png", folder / f"{i}_mask.png") for i in range(count)]
+    return PairSplit("train", tuple(pairs), read_indices)
 
 
 class Peer(Dataset):
@@ -204,7 +187,7 @@ def tree_pss() -> int:
 def one_way(way: str, data: Path, cache: Path, size: int, workers: int, passes: int) -> dict[str, Any]:
     """One way of feeding, in this process: seconds until it can start, images per second a pass, memory."""
     torch.set_num_threads(1)
-    split, start_s = Files(data), time.perf_counter()
+    split, start_s = files(data), time.perf_counter()
     if way == "preloaded":
         split = preloaded(Config(size=size, preload="ram", cache=str(cache)), split, "benchmark")  # type: ignore[assignment]
     ready_s = time.perf_counter() - start_s

@@ -17,6 +17,7 @@ from segwright.heads import segformer_weights
 from segwright.heads.segformer import SegformerHead
 from segwright.model import Segmenter
 from segwright.pretrained import WIDTHS, Whole
+from stirring import stirred
 
 BLOCK_NORMS = ("layernorm_before", "layernorm_after", "layer_norm")
 WITHOUT_EFFECT = ("norm4.bias", "linear_c.0.proj.bias", *(f"linear_c.{level}.proj.bias" for level in (1, 2, 3)))
@@ -30,18 +31,6 @@ LARGE = [
     for classes in (19, 150)
     for size in ((512, 512), (500, 333))
 ] + [pytest.param("mit_b2", 19, (125, 84), marks=pytest.mark.slow)]
-
-
-def stirred(model: nn.Module) -> nn.Module:
-    """No parameter or statistic keeps a value that another could have as well."""
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))
-        for module in model.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.running_mean.normal_()
-                module.running_var.uniform_(0.5, 2)
-    return model
 
 
 def of_transformers(name: str, classes: int) -> nn.Module:

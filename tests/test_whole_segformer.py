@@ -20,6 +20,7 @@ from segwright.heads.segformer import SegformerHead
 from segwright.model import build_model
 from segwright.pretrained import WIDTHS, Whole, choose_weights
 from segwright.verbs.settings import Settings, gather
+from stirring import stirred
 
 ADE20K = "nvidia/segformer-b0-finetuned-ade-512-512"
 BLOCK_NORMS = ("layernorm_before", "layernorm_after", "layer_norm")
@@ -33,23 +34,11 @@ def built(s: Settings, num_classes: int = 3) -> Segmenter:
     return build_model(s.model, s.encoder, s.head, num_classes)
 
 
-def stirred(model: nn.Module) -> nn.Module:
-    """No parameter or statistic keeps a value that another could have as well."""
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))
-        for module in model.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.running_mean.normal_()
-                module.running_var.uniform_(0.5, 2)
-    return model.eval()
-
-
 def peer(num_classes: int = 3, published_epsilons: bool = False) -> SegformerForSemanticSegmentation:
     """transformers' b0 without dropout."""
     torch.manual_seed(0)
     config = SegformerConfig(num_labels=num_classes, classifier_dropout_prob=0.0, drop_path_rate=0.0)
-    model = stirred(SegformerForSemanticSegmentation(config))
+    model = stirred(SegformerForSemanticSegmentation(config)).eval()
     for name, module in model.named_modules():
         in_block = name.endswith(BLOCK_NORMS) and "patch_embeddings" not in name and "sequence_reduction" not in name
         if published_epsilons and isinstance(module, nn.LayerNorm) and in_block:
@@ -141,7 +130,7 @@ def test_evaluation_equals_transformers(size: tuple[int, int]) -> None:
 @torch.no_grad()
 def test_evaluation_equals_segmentation_models_pytorch() -> None:
     torch.manual_seed(0)
-    theirs = stirred(smp.Segformer("mit_b0", encoder_weights=None, classes=3))
+    theirs = stirred(smp.Segformer("mit_b0", encoder_weights=None, classes=3)).eval()
     model = filled(theirs.state_dict())
     theirs.segmentation_head = theirs.segmentation_head[0]  # behind it SMP resizes with corners aligned, as we do not
     image = torch.randn(1, 3, 96, 64)
@@ -178,7 +167,7 @@ HEADS = {
 @pytest.fixture(scope="module")
 def whole() -> Segmenter:
     torch.manual_seed(3)
-    return stirred(Segmenter(*ours()))
+    return stirred(Segmenter(*ours())).eval()
 
 
 @pytest.mark.parametrize("head", HEADS)

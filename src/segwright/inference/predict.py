@@ -16,7 +16,7 @@ from segwright.engine import Engine
 from segwright.errors import ConfigError
 from segwright.inference.argmax import argmax_resized
 from segwright.inference.levels import TreeDecoder
-from segwright.model import Segmenter, probabilities
+from segwright.model import Segmenter, enlarge, probabilities
 from segwright.transforms import Size, normalise
 
 
@@ -60,7 +60,7 @@ class Predictor:
         out = torch.stack([self.model(x.flip(t), resize=False).float().flip(t) for t in turns]).mean(0)
         if not resize and self._mode(out.shape[1]) == "logits" and out.shape[1] > 1:
             return out
-        return F.interpolate(out, size=images.shape[-2:], mode="bilinear", align_corners=False)
+        return enlarge(out, images.shape[-2:])
 
     def samples(self, samples: list[dict[str, Any]]) -> list[Tensor]:
         """Logits (K, h, w) of each sample, run together where shapes agree, in the samples' order; those of several
@@ -79,7 +79,7 @@ class Predictor:
         if logits.shape[-2:] != size and self._mode(len(logits)) == "nearest":
             logits = F.interpolate(logits[None], size=size, mode="nearest-exact")[0]
         elif logits.shape[-2:] != size:
-            logits = F.interpolate(logits[None], size=size, mode="bilinear", align_corners=False)[0]
+            logits = enlarge(logits[None], size)[0]
         of_classes = self.tree.probabilities(logits) if self.tree else probabilities(logits[None])[0]
         return of_classes.cpu().numpy()
 

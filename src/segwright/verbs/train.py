@@ -38,10 +38,6 @@ from segwright.verbs.trees import channels, decoder, tree_for_loss
 log = logging.getLogger("segwright")
 
 
-LOGGED = {"error": logging.DEBUG, "warning": logging.WARNING, "info": logging.DEBUG}
-"""Of what the check found; errors are raised."""
-
-
 @dataclass(frozen=True)
 class Run:
     """A finished run."""
@@ -123,10 +119,10 @@ def check_usable(source: Source, settings: Settings, force: bool = False) -> Non
             "(segwright.model.build_model, SegFormerLite(in_ch=...)) and train it on your own tensors."
         )
     findings = check_source(source, quick=True) if settings.run.check else source.findings
+    levels = {"warning": logging.WARNING} | ({"error": logging.ERROR} if force else {})
     for finding in findings:
-        if finding.code not in splitting.CODES:  # dividing has logged its own
-            level = logging.ERROR if force and finding.level == "error" else LOGGED[finding.level]
-            log.log(level, "%s: %s %s", finding.code, finding.message, finding.fix)
+        if finding.level in levels and finding.code not in splitting.CODES:  # dividing has logged its own
+            log.log(levels[finding.level], "%s: %s %s", finding.code, finding.message, finding.fix)
     if not force:
         stop_on_errors(findings, "Mend the data, or train all the same with --force.")
     elif any(finding.level == "error" for finding in findings):
