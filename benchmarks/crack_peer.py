@@ -11,7 +11,9 @@ import argparse
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -52,25 +54,27 @@ def load(root: Path, split: str) -> list[tuple[np.ndarray, np.ndarray]]:
     return pairs
 
 
-def augment(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def augment(
+    image: np.ndarray, mask: np.ndarray, rng: np.random.Generator, crop: tuple[int, int] = CROP, vertical: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
     """Scale 0.5 to 2, crop or pad, flips, brightness, contrast, saturation."""
     scale = rng.uniform(0.5, 2.0)
     h, w = round(mask.shape[0] * scale), round(mask.shape[1] * scale)
     image = cv2.resize(image, (w, h), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     mask = cv2.resize(mask, (w, h), interpolation=cv2.INTER_NEAREST)
-    top, left = (int(rng.integers(0, max(have - want, 0) + 1)) for have, want in zip((h, w), CROP, strict=True))
-    image, mask = image[top : top + CROP[0], left : left + CROP[1]], mask[top : top + CROP[0], left : left + CROP[1]]
-    if mask.shape != CROP:
-        top, left = (int(rng.integers(0, want - have + 1)) for have, want in zip(mask.shape, CROP, strict=True))
-        canvas = np.empty((*CROP, 3), np.uint8)
+    top, left = (int(rng.integers(0, max(have - want, 0) + 1)) for have, want in zip((h, w), crop, strict=True))
+    image, mask = image[top : top + crop[0], left : left + crop[1]], mask[top : top + crop[0], left : left + crop[1]]
+    if mask.shape != crop:
+        top, left = (int(rng.integers(0, want - have + 1)) for have, want in zip(mask.shape, crop, strict=True))
+        canvas = np.empty((*crop, 3), np.uint8)
         canvas[:] = (MEAN * 255).astype(np.uint8)
-        ids = np.full(CROP, IGNORE, np.uint8)
+        ids = np.full(crop, IGNORE, np.uint8)
         canvas[top : top + mask.shape[0], left : left + mask.shape[1]] = image
         ids[top : top + mask.shape[0], left : left + mask.shape[1]] = mask
         image, mask = canvas, ids
     if rng.random() < 0.5:
         image, mask = image[:, ::-1], mask[:, ::-1]
-    if rng.random() < 0.5:
+    if vertical and rng.random() < 0.5:
         image, mask = image[::-1], mask[::-1]
     x = image.astype(np.float32)
     brightness, contrast, saturation = rng.uniform(0.8, 1.2, 3)
@@ -92,25 +96,36 @@ def forward(net: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
     return net(padded)[..., :h, :w]
 
 
-def train(net: torch.nn.Module, data: list, seed: int, epochs: int, batch: int) -> None:
+def crack_loss(logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """BCE + Dice of SMP; logits (B, 1, H, W), mask (B, H, W)."""
+    bce = smp.losses.SoftBCEWithLogitsLoss(ignore_index=IGNORE)(logits, mask[:, None].float())
+    return bce + smp.losses.DiceLoss("binary", ignore_index=IGNORE)(logits, mask[:, None])
+
+
+def train(
+    net: torch.nn.Module,
+    data: list,
+    seed: int,
+    epochs: int,
+    batch: int,
+    loss_of: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = crack_loss,
+    **augmentation: Any,
+) -> None:
     steps = len(data) // batch
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=epochs * steps, pct_start=0.2)
-    bce, dice = (
-        smp.losses.SoftBCEWithLogitsLoss(ignore_index=IGNORE),
-        smp.losses.DiceLoss("binary", ignore_index=IGNORE),
-    )
     net.train()
     for epoch in range(epochs):
         order = np.random.default_rng([seed, epoch]).permutation(len(data))
         for step in range(steps):
             rows = order[step * batch : (step + 1) * batch]
-            pairs = [augment(*data[i], np.random.default_rng([seed, epoch, int(i)])) for i in rows]
+            rngs = (np.random.default_rng([seed, epoch, int(i)]) for i in rows)
+            pairs = [augment(*data[i], rng, **augmentation) for i, rng in zip(rows, rngs, strict=True)]
             x = torch.stack([tensor(image) for image, _ in pairs]).contiguous(memory_format=torch.channels_last)
-            y = torch.stack([torch.from_numpy(np.ascontiguousarray(mask)).long() for _, mask in pairs])[:, None]
+            y = torch.stack([torch.from_numpy(np.ascontiguousarray(mask)).long() for _, mask in pairs])
             with torch.autocast("cpu", torch.bfloat16):
                 logits = forward(net, x)
-            loss = bce(logits.float(), y.float()) + dice(logits.float(), y)
+            loss = loss_of(logits.float(), y)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()

@@ -387,13 +387,20 @@ def test_of_many_masks_some_are_looked_over_and_the_rest_refused_when_read(root,
 CRACK_MASKS = {key: (mask == 1).astype(np.uint8) for key, mask in MASKS.items()}
 
 
+@pytest.mark.parametrize("named", [["crack"], {"crack": "high"}])
 @pytest.mark.parametrize("high", [1, 255])
-def test_a_single_name_is_what_is_one_or_white(high, root):
+def test_a_single_name_is_what_is_one_or_white(high, named, root):
     rewrite(root, lambda ids: (ids == 1).astype(np.uint8) * high)
-    source = scan(root, classes=["crack"])
+    source = scan(root, classes=named if isinstance(named, list) else {"crack": high})
     assert list(source.classes) == ["crack"]
     as_drawn(source, CRACK_MASKS)
     assert codes(source) == set()
+
+
+def test_a_single_class_given_as_white_leaves_other_values_unknown(root):
+    """Values 0, 1 and 255 with crack: 255: the ones are neither crack nor background, and are not guessed at."""
+    rewrite(root, lambda ids: np.where(ids == 1, 255, np.where(ids == 2, 1, 0)).astype(np.uint8))
+    assert "both.png: 1 (" in found(scan(root, classes={"crack": 255}), "unknown-value").message
 
 
 def test_empty_masks_without_names_are_all_background(root):

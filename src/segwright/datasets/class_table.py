@@ -195,8 +195,9 @@ def _table(entries: list[_Entry], ignored: list[_Entry], origin: str) -> ClassTa
         raise ValueError(f"the class '{without}' has no id, but others have. Give all of them an id, or none.")
     first = 1 if len(entries) == 1 else 0  # of a single class, 0 is what is not of it
     numbered = [(entry.value if given else place, entry) for place, entry in enumerate(entries, first)]
-    ignored = [*ignored, *(entry for value, entry in numbered if given and value == IGNORE)]
-    gone = {IGNORE, *(entry.value for entry in ignored if entry.value is not None)}
+    white = given and [value for value, _ in numbered] == [IGNORE]  # a single class on black, so 255 is not ignored
+    ignored = [*ignored, *(entry for value, entry in numbered if given and value == IGNORE and not white)]
+    gone = {*([] if white else [IGNORE]), *(entry.value for entry in ignored if entry.value is not None)}
     classes = sorted(((value, entry) for value, entry in numbered if value not in gone or not given), key=_value)
     _no_doubles(classes)
     colours = [entry.colour for _, entry in classes]

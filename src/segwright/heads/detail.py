@@ -16,9 +16,10 @@ from torch.nn import functional as F
 class DetailPath(nn.Module):
     """image (B, C, H, W), the head's map (B, E, h, w) -> logits (B, K, H, W)."""
 
-    def __init__(self, width: int, num_classes: int, detail: int = 16, in_channels: int = 3) -> None:
+    def __init__(self, width: int, num_classes: int, detail: int = 16, in_channels: int = 3, depth: int = 2) -> None:
+        """`depth`: convolutions at full resolution on the way down."""
         super().__init__()
-        self.stride_1 = nn.Sequential(_conv(in_channels, detail), _conv(detail, detail))
+        self.stride_1 = nn.Sequential(_conv(in_channels, detail), *(_conv(detail, detail) for _ in range(depth - 1)))
         self.stride_2 = nn.Sequential(_conv(detail, 2 * detail), _conv(2 * detail, 2 * detail))
         self.to_half = nn.Conv2d(width, 2 * detail, 1)
         self.merge_half = _conv(2 * detail, 2 * detail)

@@ -2,6 +2,6 @@
 
 from segwright.transforms.augment import Augment, Pair
 from segwright.transforms.config import Config
-from segwright.transforms.sizes import Size, normalise, resize, resize_image, resize_mask
+from segwright.transforms.sizes import Size, as_size, normalise, resize, resize_image, resize_mask
 
-__all__ = ["Augment", "Config", "Pair", "Size", "normalise", "resize", "resize_image", "resize_mask"]
+__all__ = ["Augment", "Config", "Pair", "Size", "as_size", "normalise", "resize", "resize_image", "resize_mask"]

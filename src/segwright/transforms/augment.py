@@ -39,8 +39,7 @@ class Augment:
         self.fill = np.array([round(255 * value) for value in fill], np.uint8)
 
     def __call__(self, image: Tensor, mask: Tensor, rng: np.random.Generator, size: Size) -> Pair:
-        crop = self.config.crop
-        pixels, ids = self._moved(image, mask, rng, size, (crop, crop) if crop else size)
+        pixels, ids = self._moved(image, mask, rng, size, self.config.window() or size)
         return _tensors(recolour(pixels, rng, self.config), ids)
 
     def companions(self, rng: np.random.Generator, length: int) -> list[int]:
@@ -54,8 +53,7 @@ class Augment:
         itself, at the scale that it has without a mosaic; then one light for all. `size` as above; None: the first
         image's own."""
         own = [(mask.shape[0], mask.shape[1]) for _, mask in pairs]
-        crop = self.config.crop
-        height, width = (crop, crop) if crop else size or own[0]
+        height, width = self.config.window() or size or own[0]
         middle, centre = round(rng.uniform(0.25, 0.75) * height), round(rng.uniform(0.25, 0.75) * width)
         pixels, ids = np.empty((height, width, 3), np.uint8), np.empty((height, width), np.uint8)
         corners = [(rows, columns) for rows in (slice(0, middle), slice(middle, height))

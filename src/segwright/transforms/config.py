@@ -1,8 +1,10 @@
 """What may be done to a training sample."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from segwright.errors import ConfigError
+from segwright.transforms.sizes import Size, as_size
 
 _PROBABILITIES = ("hflip", "vflip", "foreground", "rare", "mosaic", "blur", "noise")
 _FACTORS = ("brightness", "contrast", "saturation")
@@ -20,8 +22,8 @@ class Config:
     """Rotate by up to so many degrees either way. Corners that the image does not reach are filled and ignored."""
     scale: tuple[float, float] = (0.75, 1.5)
     """Range of the random enlargement before cropping back; (1, 1) switches it off."""
-    crop: int | None = None
-    """Side of the square training crop in pixels; none: the input size."""
+    crop: Any = None
+    """Size of the training crop in pixels, a side or [height, width]; none: the input size."""
     foreground: float = 0.0
     """Share of crops that are centred near a pixel of a class other than 0."""
     rare: float = 0.0
@@ -58,5 +60,9 @@ class Config:
         low, high = self.scale
         if not 0 < low <= high:
             raise ConfigError(f"augment.scale is {list(self.scale)}; it must be (low, high) with 0 < low <= high.")
-        if self.crop is not None and self.crop < 32:
+        if (size := self.window()) is not None and min(size) < 32:
             raise ConfigError(f"augment.crop is {self.crop}; encoders go down to stride 32. Give 32 or more.")
+
+    def window(self) -> Size | None:
+        """(height, width) of the crop, or None for the input size."""
+        return None if self.crop is None else as_size("augment.crop", self.crop)

@@ -4,6 +4,7 @@ Shapes: image (3, H, W) uint8, mask (H, W) uint8 with 255 = ignored.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,8 +12,18 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
 
+from segwright.errors import ConfigError
+
 Size = tuple[int, int]
 """(height, width) in pixels."""
+
+
+def as_size(key: str, value: Any) -> Size:
+    """(height, width) of a side, or of a pair of them. Raises `ConfigError`, which names the key."""
+    pair = [value, value] if isinstance(value, int) else value
+    if isinstance(pair, list | tuple) and len(pair) == 2 and all(type(side) is int for side in pair):
+        return pair[0], pair[1]
+    raise ConfigError(f"{key} is {value!r}; give a number of pixels, or (height, width), or null.")
 
 
 def resize(image: Tensor, mask: Tensor, size: Size) -> tuple[Tensor, Tensor]:
