@@ -15,7 +15,7 @@ from segwright import checkpoint
 from segwright.config.dialects import translate
 from segwright.config.seghiero import KEYS, UNUSED
 from segwright.datasets.seghiero_example import example
-from segwright.errors import ConfigError
+from segwright.errors import ConfigError, DataError
 from segwright.hierarchy import read
 from segwright.hierarchy.decode import coherent, decode
 from segwright.inference.levels import TreeDecoder, independent_resized, levels_resized
@@ -84,26 +84,6 @@ def test_what_it_has_no_use_for_is_said(caplog, tmp_path):
         assert f"c.yaml: {key} is not used" in caplog.text
 
 
-BLOCKS = {
-    "backbone: {type: resnet, depth: 101, pretrained: true}": ("resnet101", "aspp"),
-    "backbone: {type: convnext, variant: tiny, pretrained: true}": ("convnext_tiny", "aspp"),
-    "backbone: {type: segformer, variant: mit-b5, pretrained: true}\nhead: {type: segformer, proj_dim: 256}": (
-        "mit_b5", "segformer",
-    ),
-    "head: {type: ultrafast_segformer, proj_dim: 128}": ("resnet101", "ultrafast_segformer"),
-    "backbone: {type: segformer}\nhead: {type: extremely_fast_segformer, proj_dim: 64}": (
-        "mit_b0", "extremely_fast_segformer",
-    ),
-    "head:\n  type: aspp": ("resnet101", "aspp"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("block", BLOCKS)
-def test_a_block_of_the_document_loads_as_it_stands(block):
-    settings = gather(yaml.safe_load(block), {"data.root": "x"})
-    assert (settings.encoder.name, settings.head.name) == BLOCKS[block]
-
-
 def test_a_single_key_on_the_command_line_leaves_the_rest():
     settings = gather(
         {"encoder": {"name": "mit_b1"}, "head": {"name": "segformer"}, "model": {"name": None}},
@@ -150,6 +130,19 @@ def test_every_epoch_is_scored_on_every_level(run):
         "valid_hierarchical_error",
     ):
         assert 0 <= float(rows[-1][key]) <= 3
+
+
+def test_a_runs_folder_and_report_show_the_tree_and_every_level(run):
+    text = (run.folder / "hierarchy.txt").read_text()
+    assert text.splitlines()[:3] == ["├── outside", "│   ├── drivable", "│   │   └── road (0)"]
+    assert (run.folder / "hierarchy.png").read_bytes().startswith(b"\x89PNG")
+    page = (run.folder / "report.html").read_text()
+    assert "the tree of classes" in page
+    assert "drivable" in page
+    for score in ("valid iou_coarse", "valid iou_super_coarse", "valid coherence", "valid hierarchical_error"):
+        assert score in page
+    fine = 32  # rows of an image; each level has as many, and a legend
+    assert np.asarray(Image.open(next((run.folder / "samples").iterdir()))).shape[0] > 3 * fine
 
 
 def test_evaluation_gives_every_level(run, tmp_path):
@@ -239,3 +232,56 @@ def test_a_tree_that_does_not_fit_the_data_costs_nothing(hierarchy, message, tmp
 def test_a_tree_loss_without_a_tree_is_refused():
     with pytest.raises(ConfigError, match=r"hierarchy\.classes gives no tree"):
         gather({"loss": {"name": "tree"}})
+
+
+NESTED = """
+hierarchy:
+  classes:
+    ground:
+      road: 0
+      pavement: 1
+    vehicle:
+      car: {car}
+      bicycle: {bicycle}
+"""
+
+
+@pytest.mark.parametrize(
+    ("car", "bicycle", "message"),
+    [
+        ("1", "3", r"id 1 is at ground/pavement and vehicle/car; .* \(.*mine\.yaml, lines 6 and 8\)"),
+        ("2", "", r"hierarchy\.classes\.vehicle\.bicycle is None; .* \(.*mine\.yaml, line 9\)"),
+    ],
+)
+def test_what_is_wrong_with_a_tree_is_named_with_its_line(car, bicycle, message, tmp_path):
+    path, root = tmp_path / "mine.yaml", example(tmp_path / "data")
+    path.write_text(NESTED.format(car=car, bicycle=bicycle))
+    with pytest.raises(ConfigError, match=message):
+        segwright.train(
+            path, flags={"data.root": str(root)}, overrides=["train.device=cpu", "encoder.name=test_resnet"]
+        )
+
+
+def test_a_range_past_the_end_is_named_with_its_line(tmp_path):
+    path = tmp_path / "document.yaml"
+    text = DOCUMENT.format(root=example(tmp_path / "data")).replace("[2, 3]]", "[2, 5]]")
+    path.write_text(text)
+    line = next(number for number, words in enumerate(text.splitlines(), 1) if "coarse_to_fine_map" in words)
+    with pytest.raises(ConfigError, match=rf"lists ids 4, 5, but .* \(.*document\.yaml, line {line}\)"):
+        segwright.train(path)
+
+
+def test_a_cycle_in_a_file_is_named_with_its_line(tmp_path):
+    (tmp_path / "c.yaml").write_text("hierarchy:\n  classes:\n    a: &x\n      b: 0\n      back: *x\n")
+    with pytest.raises(ConfigError, match=r"recursive aliases are not supported(.|\n)*c\.yaml\", line 3"):
+        gather(tmp_path / "c.yaml")
+
+
+def test_a_mask_value_outside_the_tree_is_named_with_its_file(tmp_path):
+    root = example(tmp_path / "data")
+    mask = sorted((root / "masks/train").iterdir())[1]
+    values = np.array(Image.open(mask))
+    values[3, 4] = 7
+    Image.fromarray(values).save(mask)
+    with pytest.raises(DataError, match=rf"{mask.name}.*7"):
+        segwright.train(yaml.safe_load(DOCUMENT.format(root=root)) | {"run": {"check": False}})

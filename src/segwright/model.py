@@ -1,11 +1,11 @@
-"""A segmentation model: an encoder, a head, and where asked a shallow path at full resolution.
+"""A segmentation model: an encoder, a head, and where asked a shallow path at full resolution and an embedding.
 
-Shapes: B batch, K classes, H x W the input.
+Shapes: B batch, K classes, H x W the input, E the embedding's width.
 """
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,30 +14,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segwright.config import merge
 from segwright.encoders import Encoder, check_values, create_encoder, resolve_name
-from segwright.errors import ConfigError, nearest
+from segwright.errors import ConfigError
 from segwright.heads import HEADS
 from segwright.heads.detail import DetailPath
+from segwright.heads.embedding import EmbeddingHead
 from segwright.heads.lite import LiteHead
-from segwright.pretrained import WIDTHS, choose_weights, read_folder, write_folder
+from segwright.pretrained import choose_weights, read_folder, write_folder
 
 log = logging.getLogger("segwright")
 
 RARE = 0.02
 """Share of positive pixels that a fresh binary model expects: cracks, scratches and vessels cover 1 to 10 %."""
-
-MODELS: dict[str, dict[str, Any]] = {
-    "segformer_lite": {"head": {"name": "lite"}},
-    **{
-        f"segformer_{encoder[-2:]}": {
-            "encoder": {"name": f"segformer_{encoder[-2:]}"},
-            "head": {"name": "segformer", "width": width},
-        }
-        for encoder, width in WIDTHS.items()
-    },
-}
-"""Whole models by name: what they say in the other sections. Names are fixed, other values can be changed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,10 +34,19 @@ class Config:
     """A whole model (segformer_lite, segformer_b0 ... b5), or none: then encoder.name and head.name make it."""
     detail: int = 0
     """Channels of a shallow path at full resolution that refines the head's map for thin structures; 0: none."""
+    detail_depth: int = 2
+    """Convolutions of that path at full resolution before its way down; with 1 a step is an eighth cheaper."""
+    embedding: int | None = None
+    """Channels of an embedding beside the logits, for a loss that compares places (loss.triplet_weight); it is computed
+    in training alone. None: 256 where the loss asks for one, else 0, which is none."""
 
     def __post_init__(self) -> None:
+        if (self.embedding or 0) < 0:
+            raise ConfigError(f"model.embedding is {self.embedding}; give 0 for none, or its channels, e.g. 256.")
         if self.detail < 0:
             raise ConfigError(f"model.detail is {self.detail}; give 0 for no path, or its channels, e.g. 16.")
+        if self.detail_depth < 1:
+            raise ConfigError(f"model.detail_depth is {self.detail_depth}; the path needs 1 convolution or more.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +97,10 @@ def enlarge(logits: Tensor, size: Sequence[int]) -> Tensor:
 
 
 class Segmenter(nn.Module):
-    """image (B, 3, H, W), normalised -> logits (B, K, H, W); with `resize=False` (B, K, h, w), as the head gives."""
+    """image (B, 3, H, W), normalised -> logits (B, K, H, W); with `resize=False` (B, K, h, w), as the head gives.
+
+    With `embedded=True` the logits and the embedding (B, E, h', w') of the coarsest map, for models that have one.
+    """
 
     encoder: Encoder
     head: Any
@@ -109,18 +109,25 @@ class Segmenter(nn.Module):
     classes: tuple[str, ...] = ()
     """The classes' names, where they are known."""
 
-    def __init__(self, encoder: Encoder, head: nn.Module, detail: DetailPath | None = None) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        head: nn.Module,
+        detail: DetailPath | None = None,
+        embedding: EmbeddingHead | None = None,
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = head
         self.detail = detail
+        self.embedding = embedding
 
-    def forward(self, image: Tensor, resize: bool = True) -> Tensor:
+    def forward(self, image: Tensor, resize: bool = True, embedded: bool = False) -> Any:
         maps = self.encoder(image)
         logits = self.head(maps) if self.detail is None else self.detail(image, self.head.features(maps))
-        if not resize:
-            return logits
-        return enlarge(logits, image.shape[-2:])
+        if resize:
+            logits = enlarge(logits, image.shape[-2:])
+        return (logits, self.embedding(maps)) if embedded and self.embedding is not None else logits
 
     @staticmethod
     def from_pretrained(source: str | Path) -> "Segmenter":
@@ -197,15 +204,18 @@ def build_model(
     )
     top = HEADS.build(head.name, head.config, body.channels, num_classes)
     if (used := getattr(top, "used", None)) is not None:
-        body.leave_out(set(range(len(body.channels))) - set(used))
-    detail = DetailPath(top.width, num_classes, model.detail, encoder.in_chans) if model.detail else None
+        coarsest = {len(body.channels) - 1} if model.embedding else set()
+        body.leave_out(set(range(len(body.channels))) - set(used) - coarsest)
+    path = (top.width, num_classes, model.detail, encoder.in_chans, model.detail_depth)
+    detail = DetailPath(*path) if model.detail else None
     if num_classes == 1:
         expect_rare((detail or top).classifier)
     if whole is not None:
         whole.fill(body, top)
     if detail is not None:
         del top.classifier  # the path has its own, at full resolution
-    return Segmenter(body, top, detail)
+    embedding = EmbeddingHead(body.channels[-1], model.embedding) if model.embedding else None
+    return Segmenter(body, top, detail, embedding)
 
 
 def expect_rare(classifier: nn.Conv2d) -> None:
@@ -238,40 +248,3 @@ def probabilities(logits: Tensor) -> Tensor:
 def run_name(model: Config, encoder: EncoderConfig, head_name: str) -> str:
     """The run's folder name: the whole model's, else encoder_head."""
     return model.name or f"{encoder.name}_{head_name}"
-
-
-def preset(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The sections with what `model.name` says in them: names that are fixed, and defaults such as a head's width.
-
-    Raises:
-        ConfigError: no such whole model, or another encoder or head than it has.
-    """
-    values = {section: given for section, given in values.items() if given is not None}
-    name = _given(values, "model")
-    if not name:
-        return values
-    if name not in MODELS:
-        raise ConfigError(f"no whole model is called '{name}'.{nearest(str(name), MODELS)}")
-    own = MODELS[name]
-    for section, keys in own.items():
-        given = _given(values, section)
-        if given and _canonical(section, given) != _canonical(section, keys["name"]):
-            raise ConfigError(
-                f"model.name is {name}, whose {section} is {keys['name']}, but {section}.name is {given}. "
-                "Leave out one of them."
-            )
-    fixed = {section: {"name": keys["name"]} for section, keys in own.items()}
-    return merge(merge(own, values), {key: value for key, value in fixed.items() if _is_section(values, key)})
-
-
-def _is_section(values: Mapping[str, Any], section: str) -> bool:
-    return isinstance(values.get(section, {}), Mapping)
-
-
-def _given(values: Mapping[str, Any], section: str) -> Any:
-    """The name that a section gives, if it gives one."""
-    return values.get(section, {}).get("name") if _is_section(values, section) else None
-
-
-def _canonical(section: str, name: str) -> str:
-    return resolve_name(name) if section == "encoder" else name

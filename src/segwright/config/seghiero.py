@@ -29,13 +29,13 @@ KEYS: dict[str, str] = {
     "head.type": "head.name",
     "head.proj_dim": "head.width",
     "backbone.pretrained": "encoder.pretrained",
+    "model.projection_dim": "model.embedding",
 }
 """Its key -> ours. A size is (height, width), as everywhere here."""
 UNUSED: dict[str, str] = {
-    "training.momentum": "the optimizer is AdamW",
+    "training.momentum": "the optimizer is AdamW; with optim.name=sgd give optim.momentum",
     "training.gpus": "a run uses one device, train.device",
     "training.aux_loss_weight": "there is no auxiliary head",
-    "training.triplet": "the tree-triplet loss is not part of a run",
     "training.rmi_radius": "neighbourhoods are 3 x 3",
     "training.rmi_pool_way": "the maximum is taken",
     "training.rmi_pool_size": "it is 3",
@@ -47,10 +47,19 @@ UNUSED: dict[str, str] = {
     "model.c1_channels": "the head's is 48",
     "model.aspp_channels": "head.width sets it",
     "model.aspp_dilations": "head.rates sets them",
-    "model.projection_dim": "the tree-triplet loss is not part of a run",
-    "model.projection_type": "the tree-triplet loss is not part of a run",
+    "model.projection_type": "the embedding is made by two convolutions",
 }
 """Keys that it has and a run here has no use for, and why; each is named in the log."""
+SUBSECTION = "training.triplet"
+"""Its section within a section."""
+TRIPLET = {"max_samples": "triplet_samples", "schedule_warmup_steps": "triplet_steps"}
+"""Keys of that section -> ours in `loss`."""
+UNUSED_TRIPLET = {
+    "margin": "the tree decides it: 0.6 with two levels",
+    "schedule_warmup_steps_3level": "schedule_warmup_steps holds for any depth",
+    "schedule_min_factor": "the loss rises from 0 to a half, as in the paper",
+    "schedule_max_factor": "the loss rises from 0 to a half, as in the paper",
+}
 ENCODERS: dict[str, tuple[str, str, str]] = {
     "resnet": ("depth", "101", "resnet{}"),
     "convnext": ("variant", "tiny", "convnext_{}"),
@@ -78,8 +87,10 @@ def translate_sections(values: Mapping[str, Any], where: str, whole: bool) -> di
         if not isinstance(given, Mapping):
             raise ConfigError(f"{where}: {section} is {given!r}; it must be a mapping of keys to values.")
         _section(section, given, out, where, whole)
+    if whole:
+        _drop_idle_embedding(out, rest.get("loss"), where)
     if whole and out.keys() & {"encoder", "head"}:
-        out = {"model": {"name": None}, **out}
+        out["model"] = {"name": None, **out.get("model", {})}
         out["encoder"] = {"name": "resnet101", **out.get("encoder", {})}
         out["head"] = {"name": "aspp", **out.get("head", {})}
     for section, keys in out.items():
@@ -123,7 +134,9 @@ def _section(section: str, given: Mapping[str, Any], out: dict[str, dict[str, An
 def _by_table(section: str, given: Mapping[str, Any], out: dict[str, dict[str, Any]], where: str) -> None:
     for key, value in given.items():
         full = f"{section}.{key}"
-        if full in KEYS:
+        if full == SUBSECTION:
+            out.setdefault("loss", {}).update(_triplet(value, where))
+        elif full in KEYS:
             ours, name = KEYS[full].split(".")
             out.setdefault(ours, {})[name] = value
         elif full in UNUSED:
@@ -131,7 +144,29 @@ def _by_table(section: str, given: Mapping[str, Any], out: dict[str, dict[str, A
         elif section in {"head", "model"}:
             out.setdefault(section, {})[key] = value
         else:
-            raise ConfigError(f"{where}: no key is called {full}.{nearest(full, KEYS | UNUSED)}")
+            known = [*KEYS, *UNUSED, SUBSECTION]
+            raise ConfigError(f"{where}: no key is called {full}.{nearest(full, known)}")
+
+
+def _triplet(given: Any, where: str) -> dict[str, Any]:
+    """Our keys of `loss` for its section, which switches the tree-triplet loss on. Raises `ConfigError`."""
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"{where}: {SUBSECTION} is {given!r}; it must be a mapping, e.g. {{max_samples: 200}}.")
+    for key in given:
+        if key in UNUSED_TRIPLET:
+            log.info("%s: %s.%s is not used: %s", where, SUBSECTION, key, UNUSED_TRIPLET[key])
+        elif key not in TRIPLET:
+            known = nearest(str(key), TRIPLET | UNUSED_TRIPLET)
+            raise ConfigError(f"{where}: no key is called {SUBSECTION}.{key}.{known}")
+    return {"triplet_weight": 1.0, **{ours: given[key] for key, ours in TRIPLET.items() if key in given}}
+
+
+def _drop_idle_embedding(out: dict[str, dict[str, Any]], loss: Any, where: str) -> None:
+    """Its files give the embedding a width also where no loss compares embeddings; then there is none here."""
+    given = {**out.get("loss", {}), **(loss if isinstance(loss, Mapping) else {})}
+    if "embedding" in out.get("model", {}) and not given.get("triplet_weight"):
+        del out["model"]["embedding"]
+        log.info("%s: model.projection_dim is not used: without training.triplet there is no embedding", where)
 
 
 def _encoder(backbone: Mapping[str, Any], where: str) -> str:

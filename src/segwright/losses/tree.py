@@ -1,4 +1,4 @@
-"""Losses for classes that form a tree: tree-min, and a cross-entropy a level.
+"""Losses for classes that form a tree: tree-min, a cross-entropy a level, and where asked RMI and tree-triplet.
 
 Li et al. 2022, "Deep Hierarchical Semantic Segmentation", sections 3.2 and 3.3, https://arxiv.org/abs/2203.14335.
 With z the logits of the nodes, A_v and C_v those above and below v (both with v), l_v = 1 where v is true of a pixel:
@@ -30,6 +30,7 @@ from segwright.hierarchy.tables import greatest_below, tables_of
 from segwright.losses.arguments import check_range, needs_several
 from segwright.losses.pieces import exactly, pieces, working_type
 from segwright.losses.rmi import rmi
+from segwright.losses.tree_triplet import SAMPLES, at_random, ramp, tree_triplet
 
 FOCUS = 2.0
 """g of the focal form (section 3.2 of the paper)."""
@@ -51,10 +52,23 @@ class Config:
     """The same for each level, the coarsest first, in place of the three."""
     rmi_weight: float = 0.0
     """Factor of the region mutual information loss, which sees 3 x 3 neighbourhoods; 0: none."""
+    triplet_weight: float = 0.0
+    """Factor of the tree-triplet loss, which makes the embeddings (model.embedding) of pixels alike that are near in
+    the tree; 0: none. The paper's is 1: by its schedule half of that is reached."""
+    triplet_steps: int | None = None
+    """Optimizer steps over which the tree-triplet loss rises from nothing to its full strength; none: all of the run's.
+    The paper: 60000 to 160000, which were all of its runs'."""
+    triplet_samples: int = SAMPLES
+    """Highest number of triplets of one class in a batch."""
 
     def __post_init__(self) -> None:
-        for name in ("tree_weight", "fine_weight", "coarse_weight", "super_weight", "rmi_weight"):
+        for name in ("tree_weight", "fine_weight", "coarse_weight", "super_weight", "rmi_weight", "triplet_weight"):
             check_range(name, getattr(self, name), 0)
+        if self.triplet_samples < 1 or (self.triplet_steps or 0) < 0:
+            raise ConfigError(
+                f"loss.triplet_samples is {self.triplet_samples} and loss.triplet_steps {self.triplet_steps}; a class "
+                "needs 1 triplet or more, and a rise takes 0 steps or more. 200 and none are the defaults."
+            )
         for weight in self.level_weights:
             check_range("level_weights", weight, 0)
         if not any((self.tree_weight, self.rmi_weight, *self.level_weights, *self._three())):
@@ -76,8 +90,28 @@ class Config:
         return (*upper, *((self.coarse_weight,) if depth > 1 else ()), self.fine_weight)
 
 
+@dataclass(frozen=True)
+class Triplet:
+    """The tree-triplet loss within a tree loss; see `Config`."""
+
+    weight: float
+    steps: int | None = None
+    samples: int = SAMPLES
+
+    def __call__(self, embedding: Tensor, mask: Tensor, hierarchy: Hierarchy, step: int, steps: int) -> Tensor:
+        """Its part of the loss at a step. The pixels are drawn from the step's number alone, so that a run that goes on
+        after a stop draws the same."""
+        draw = at_random(torch.Generator().manual_seed(step))
+        factor = self.weight * ramp(step, steps if self.steps is None else self.steps)
+        return factor * tree_triplet(embedding, mask, hierarchy, draw, self.samples)
+
+
 class TreeLoss(nn.Module):
-    """logits (B, N, h, w), mask (B, H, W) of leaf ids with 255 = ignored -> scalar in fp32."""
+    """logits (B, N, h, w), mask (B, H, W) of leaf ids with 255 = ignored -> scalar in fp32.
+
+    With a `triplet` it wants in training also the embedding (B, E, h', w'), the number of the optimizer step, from 0,
+    and how many the run has; without an embedding, as in validation, that part is left out.
+    """
 
     def __init__(
         self,
@@ -86,13 +120,22 @@ class TreeLoss(nn.Module):
         tree_weight: float = 5.0,
         focus: float = 0.0,
         rmi_weight: float = 0.0,
+        triplet: Triplet | None = None,
     ) -> None:
         super().__init__()
         assert len(level_weights) == hierarchy.depth
         self.hierarchy, self.focus = hierarchy, focus
         self.level_weights, self.tree_weight, self.rmi_weight = tuple(level_weights), tree_weight, rmi_weight
+        self.triplet = triplet
 
-    def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
+    @property
+    def needs_embedding(self) -> bool:
+        """Whether training gives it an embedding, a step and their number."""
+        return self.triplet is not None
+
+    def forward(
+        self, logits: Tensor, mask: Tensor, embedding: Tensor | None = None, step: int = 0, steps: int = 1
+    ) -> Tensor:
         if logits.shape[1] != self.hierarchy.num_nodes:
             raise ConfigError(
                 f"the logits have {logits.shape[1]} channels and the tree {self.hierarchy.num_nodes} nodes; each node "
@@ -101,7 +144,11 @@ class TreeLoss(nn.Module):
         leaf = tables_of(self.hierarchy, mask.device).leaves(mask)
         counted = int((leaf != IGNORE).sum()) or 1
         loss = _InPieces.apply(logits, leaf, lambda z, rows: self._of_rows(z, rows) / counted)
-        return loss + self.rmi_weight * rmi(logits, leaf, self.hierarchy) if self.rmi_weight else loss
+        if self.rmi_weight:
+            loss = loss + self.rmi_weight * rmi(logits, leaf, self.hierarchy)
+        if self.triplet and embedding is not None:
+            loss = loss + self.triplet(embedding, mask, self.hierarchy, step, steps)
+        return loss
 
     def _of_rows(self, z: Tensor, leaf: Tensor) -> Tensor:
         tree, ce = level_sums(z, leaf, self.hierarchy, self.focus)
@@ -170,7 +217,9 @@ def build(
     needs_several("tree", num_classes)
     tree = hierarchy or flat([f"class_{number}" for number in range(num_classes)])
     focus = FOCUS if config.form == "focal" else 0.0
-    return TreeLoss(tree, config.weights(tree.depth), config.tree_weight, focus, config.rmi_weight)
+    wanted = Triplet(config.triplet_weight, config.triplet_steps, config.triplet_samples)
+    triplet = wanted if config.triplet_weight else None
+    return TreeLoss(tree, config.weights(tree.depth), config.tree_weight, focus, config.rmi_weight, triplet)
 
 
 def flat(classes: Sequence[str]) -> Hierarchy:

@@ -7,7 +7,7 @@ Li et al. 2022, "Deep Hierarchical Semantic Segmentation", section 3.2, https://
 
 For an anchor a, a positive p comes from another leaf of one of the groups that a lies in, and a negative n from outside
 that group. With two levels p is a sibling and m is 0.6; in deeper trees every group above a has its own triplets, and
-m grows with what lies between. Of each anchor's class and group up to `SAMPLES` triplets are drawn at random.
+m grows with what lies between. Of each anchor's class and group some triplets are drawn at random.
 
 Shapes: B images, E the embedding's width, h x w its map, P pixels that count.
 """
@@ -24,7 +24,7 @@ from segwright.hierarchy import Hierarchy
 from segwright.hierarchy.tables import tables_of
 
 SAMPLES = 200
-"""Triplets of one class and group in a batch, as in the paper's code."""
+"""Highest number of triplets of one class and group in a batch, as in the paper's code."""
 WITHIN, BETWEEN = 0.1, 0.5
 """The margin's constant part, and the factor of the part that the tree decides."""
 
@@ -48,7 +48,9 @@ def the_first(positions: Tensor, count: int) -> Tensor:
     return positions[:count]
 
 
-def tree_triplet(embedding: Tensor, mask: Tensor, hierarchy: Hierarchy, draw: Draw | None = None) -> Tensor:
+def tree_triplet(
+    embedding: Tensor, mask: Tensor, hierarchy: Hierarchy, draw: Draw | None = None, samples: int = SAMPLES
+) -> Tensor:
     """The loss, a scalar in fp32: the mean over leaves and groups that have triplets; 0 where none has.
 
     Args:
@@ -56,12 +58,13 @@ def tree_triplet(embedding: Tensor, mask: Tensor, hierarchy: Hierarchy, draw: Dr
         mask: (B, H, W) ids, 255 = ignored; it is read at the embedding's places, nearest pixel.
         hierarchy: the tree of the ids.
         draw: how pixels are chosen; none: at random.
+        samples: highest number of triplets of one leaf and group.
     """
     tables = tables_of(hierarchy, embedding.device)
     leaf = tables.leaves(_at(mask, embedding.shape[-2:])).flatten()
     counted = leaf != IGNORE
     vectors = F.normalize(embedding.float(), dim=1, eps=1e-6).permute(0, 2, 3, 1).flatten(0, 2)[counted]
-    losses = list(_losses(vectors, leaf[counted], hierarchy, draw or at_random()))
+    losses = list(_losses(vectors, leaf[counted], hierarchy, draw or at_random(), samples))
     return torch.stack(losses).mean() if losses else vectors.sum() * 0
 
 
@@ -72,7 +75,7 @@ def _at(mask: Tensor, size: torch.Size) -> Tensor:
     return F.interpolate(mask[:, None].float(), size=tuple(size), mode="nearest-exact")[:, 0].long()
 
 
-def _losses(vectors: Tensor, leaf: Tensor, hierarchy: Hierarchy, draw: Draw) -> Iterator[Tensor]:
+def _losses(vectors: Tensor, leaf: Tensor, hierarchy: Hierarchy, draw: Draw, samples: int) -> Iterator[Tensor]:
     """One loss for each leaf that occurs and each group above it that has triplets. vectors (P, E), leaf (P,)."""
     distances = tables_of(hierarchy, leaf.device).distances
     for own in torch.unique(leaf).tolist():
@@ -80,7 +83,7 @@ def _losses(vectors: Tensor, leaf: Tensor, hierarchy: Hierarchy, draw: Draw) -> 
         away = distances[own][leaf]  # (P,): 1 in the same parent, D outside all groups
         for level in range(1, hierarchy.depth):
             positives, negatives = (away == level).nonzero()[:, 0], (away > level).nonzero()[:, 0]
-            count = min(len(anchors), len(positives), len(negatives), SAMPLES)
+            count = min(len(anchors), len(positives), len(negatives), samples)
             if count:
                 a, p, n = (draw(positions, count) for positions in (anchors, positives, negatives))
                 margin = WITHIN + BETWEEN * 2 * (away[n] - away[p]) / hierarchy.depth
@@ -89,7 +92,10 @@ def _losses(vectors: Tensor, leaf: Tensor, hierarchy: Hierarchy, draw: Draw) -> 
 
 
 def ramp(step: int, steps: int) -> float:
-    """The loss's factor at an iteration: from 0 to 1/2 along a cosine, 1/2 from iteration `steps` on (section 4.1)."""
+    """The loss's factor at an iteration: from 0 to 1/2 along a cosine, 1/2 from iteration `steps` on (section 4.1).
+
+    `step` counts optimizer steps from the run's first, not epochs.
+    """
     if step >= steps:
         return 0.5
     return 0.25 * (1 + math.cos((step - steps) / steps * math.pi))

@@ -9,8 +9,9 @@ from rich.text import Text
 from segwright.verbs.peers import OURS
 from segwright.verbs.workload import Load, device_of
 
-COLUMNS = ("model", "by", "images/s", "ratio", "peak MiB", "parameters", "GMAC/image", "share", "claimed")
-"""`ratio`: how many times faster Segwright is. `share`: of the machine's rate at a matrix product."""
+COLUMNS = ("model", "by", "images/s", "ratio", "first s", "peak MiB", "parameters", "GMAC/image", "share", "claimed")
+"""`ratio`: how many times faster Segwright is. `first s`: the first call of all, which also compiles. `share`: of the
+machine's rate at a matrix product."""
 
 
 def table(result: dict[str, Any]) -> list[list[str]]:
@@ -23,6 +24,7 @@ def table(result: dict[str, Any]) -> list[list[str]]:
             numbers = (
                 _cell(values.get("images_per_s"), "{:.2f}"),
                 _cell(values.get("segwright_is_faster_by"), "{:.2f}"),
+                _cell(values.get("first_call_s"), "{:.1f}"),
                 _cell(values.get("peak_memory_mb"), "{:,.0f}"),
                 _cell(values.get("parameters"), "{:,}"),
                 _cell(values.get("macs_per_image"), "{:.2f}", 1e9),

@@ -23,6 +23,7 @@ from segwright.model import Segmenter
 from segwright.verbs.evaluate import restore
 from segwright.verbs.merge import write_merged
 from segwright.verbs.settings import Settings, gather
+from segwright.verbs.trees import channels, tree_for_loss
 
 log = logging.getLogger("segwright")
 
@@ -46,8 +47,9 @@ class Exported:
 def export(weights: str | Path, output: str | Path, format: str = "hf") -> Exported:
     """Writes trained weights for another library into the folder `output`.
 
-    `hf`: a folder for transformers' `SegformerForSemanticSegmentation.from_pretrained`. `merged`: `merged.pth`, a
-    checkpoint of ours whose LoRA adapters are added to the weights.
+    `hf`: a folder for transformers' `SegformerForSemanticSegmentation.from_pretrained`; of a model of a tree its labels
+    are the tree's nodes, and the certificate holds the tree. `merged`: `merged.pth`, a checkpoint of ours whose LoRA
+    adapters are added to the weights.
 
     Raises:
         ConfigError: no such format, or a model that it cannot hold.
@@ -76,11 +78,13 @@ def export(weights: str | Path, output: str | Path, format: str = "hf") -> Expor
 def about(weights: str | Path, payload: dict[str, Any], settings: Settings) -> dict[str, Any]:
     """What was exported: file, classes, where the first weights came from and under which licence."""
     classes = list(payload["classes"])
+    tree = tree_for_loss(settings, classes)
     return {
         "weights": str(weights),
         "model": settings.name,
         "classes": classes,
         "threshold": settings.predict.threshold if len(classes) == 1 else None,
+        **({"channels": list(channels(settings, classes)), "tree": tree.nested()} if tree else {}),
         "first_weights": payload.get("weights"),
         "versions": {name: version(name) for name in ("segwright", "torch")},
     }
@@ -143,6 +147,12 @@ def judge(certificate: dict[str, Any], folder: Path) -> None:
             )
     level = logging.INFO if certificate["equal"] else logging.WARNING
     log.log(level, "%s: logits differ from transformers' by at most %.1e", folder, worst)
+    if "tree" in certificate:
+        log.info(
+            "the labels are nodes of a tree: the first %d are the classes, the others groups, so the largest of all "
+            "means nothing. Take the largest of the first ones, or the best path in the tree in certificate.json",
+            len(certificate["classes"]),
+        )
     if len(certificate["classes"]) == 1:
         log.info(
             "one class: take a sigmoid of the logits and the threshold %.3f; transformers' own post-processing takes "

@@ -1,14 +1,16 @@
 """The scores of a split at every level of a tree of classes."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from segwright.datasets.base import IGNORE
 from segwright.hierarchy import Hierarchy
 from segwright.hierarchy.scores import TreeCounts
 from segwright.metrics import Counts, scores
+from segwright.verbs.trees import places_of
 
 
 class TreeTally:
@@ -18,14 +20,21 @@ class TreeTally:
         self.hierarchy = hierarchy
         self.upper = [Counts(len(level)) for level in hierarchy.levels[:-1]]
         self.counts = TreeCounts(hierarchy)
-        self._places = np.full((hierarchy.depth, 256), IGNORE, np.uint8)
-        self._places[:, : hierarchy.num_leaves] = hierarchy.leaf_positions
+        self._places = places_of(hierarchy)
 
     def add(self, levels: np.ndarray, independent: np.ndarray, truth: np.ndarray) -> None:
         """One image: places on each level as decoded and as each decides by itself (D, H, W), and the mask (H, W)."""
         for counts, places, predicted in zip(self.upper, self._places, levels, strict=False):
             counts.add(predicted, places[truth])
         self.counts.add(*(torch.from_numpy(x).long() for x in (levels[-1], independent, truth)))
+
+    def reduce(self, add: Callable[[Tensor], Tensor]) -> None:
+        """The counts of all processes, with what adds a tensor up over them."""
+        for counts in self.upper:
+            counts.reduce(add)
+        own = self.counts
+        own.confusion = add(own.confusion)
+        own.pixels, own.agreeing = add(torch.tensor([own.pixels, own.agreeing])).tolist()
 
     def scores(self) -> dict[str, float]:
         """`iou_<level>` of each level above the finest, `hierarchical_error` and `coherence`, for a row of the log."""

@@ -12,7 +12,7 @@ from torch.optim import AdamW
 from torch.utils.flop_counter import FlopCounterMode
 
 from segwright.encoders.fused import FUSED_FLOPS
-from segwright.engine import keep_memory, precision
+from segwright.engine.precision import keep_memory, precision
 from segwright.errors import ConfigError
 from segwright.losses import LOSSES
 from segwright.verbs.peers import OURS, Design
@@ -41,6 +41,8 @@ class Load:
     """The peers' models are channels-last too, as ours always is."""
     own_defaults: bool = False
     """Each library as its users get it: `amp` and `keep_memory` hold for ours, whose loss takes the head's logits."""
+    compile: bool = False
+    """Every contender a second time, by `torch.compile`."""
 
     def __post_init__(self) -> None:
         if self.mode not in ("infer", "train"):
@@ -48,6 +50,10 @@ class Load:
         if self.size < LEAST_PX or self.batch < 1:
             raise ConfigError(
                 f"--size is {self.size} and --batch {self.batch}; give at least {LEAST_PX} pixels and 1 image."
+            )
+        if self.compile and self.own_defaults:
+            raise ConfigError(
+                "--compile and --own-defaults exclude each other: no library compiles by default. Leave out one."
             )
 
     @classmethod

@@ -1,0 +1,137 @@
+"""What a loss over a tree of classes changes, on CamVid with its hierarchy.json: the same network, budget and seeds.
+
+    python benchmarks/trees.py --data DATA/camvid [--steps 360] [--seeds 3] [--losses LOSS ...] [--work FOLDER]
+
+The losses: cross-entropy over the eleven classes; the tree loss; the tree loss with tree-triplet; a cross-entropy a
+level without what holds the levels together; the tree loss with a smaller share of that. Each from random weights, with
+all training images and with every fourth, in as many steps. Images are halved for the network and scored on `test` at
+their own size, with the last weights. Every run that is done is kept in `results/trees.json`, so a second call goes on;
+`results/trees.md` is made of what is there.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import segwright
+
+SIZE, CROP_PX, BATCH = (180, 240), 128, 8
+RATE = 1e-3
+VALID = 8
+"""Validation images: a run wants some, and no choice is made on them here."""
+LOSSES: dict[str, dict[str, Any]] = {
+    "ce": {"name": "ce"},
+    "tree": {"name": "tree"},
+    "tree + triplet": {"name": "tree", "triplet_weight": 1.0},
+    "ce a level": {"name": "tree", "tree_weight": 0.0},
+    "tree, weight 1": {"name": "tree", "tree_weight": 1.0},
+}
+SHARES = {"all": 1, "a quarter": 4}
+"""Name -> one training image of how many."""
+SCORES = ("fine mIoU", "coarse mIoU", "coherence", "hierarchical error")
+RESULTS = Path(__file__).parent / "results"
+
+
+def chosen(data: Path, folder: Path, every: int, seed: int) -> Path:
+    """A folder of links: every so manieth training image from the seed's on, a few for validation, all of test."""
+    for split, step, first, most in (("train", every, seed % every, None), ("val", 1, 0, VALID), ("test", 1, 0, None)):
+        images = sorted((data / split / "images").iterdir())[first::step][:most]
+        for image in images:
+            for kind, source in (("images", image), ("masks", data / split / "masks" / f"{image.stem}.png")):
+                link = folder / split / kind / source.name
+                link.parent.mkdir(parents=True, exist_ok=True)
+                if not link.exists():
+                    link.symlink_to(source.resolve())
+    return folder
+
+
+def config(root: Path, tree: dict[str, Any], classes: list[str], loss: str, seed: int, steps: int, work: Path) -> dict:
+    """A run of one epoch that holds all its steps: the learning rate's one cycle, and no choice among epochs."""
+    images = len(list((root / "train/images").iterdir()))
+    return {
+        "data": {"name": "folder", "root": str(root), "classes": classes},
+        "hierarchy": {"classes": tree},
+        "encoder": {"name": "mobilenet_v3_small", "pretrained": False},
+        "input": {"size": list(SIZE), "preload": "ram", "cache": str(work / "cache"), "workers": 0},
+        "augment": {"crop": CROP_PX, "vflip": 0.0},
+        "loss": LOSSES[loss],
+        "optim": {"lr": RATE, "lr_encoder": RATE},
+        "schedule": {"name": "onecycle"},
+        "train": {"epochs": 1, "passes": round(steps / (images // BATCH)), "batch_size": BATCH, "amp": False,
+                  "seed": seed, "early_stopping": 0},
+        "run": {"output": str(work / "run"), "overwrite": True, "check": False},
+    }  # fmt: skip
+
+
+def one(data: Path, loss: str, share: str, seed: int, steps: int, work: Path) -> dict[str, Any]:
+    """Trains and scores once."""
+    tree = json.loads((data / "hierarchy.json").read_text())
+    classes = [entry["name"] for entry in json.loads((data / "classes.json").read_text())["classes"]]
+    root = chosen(data, work / f"{SHARES[share]}_{seed % SHARES[share]}", SHARES[share], seed)
+    start_s, start_cpu_s = time.perf_counter(), time.process_time()
+    run = segwright.train(config(root, tree, classes, loss, seed, steps, work))
+    metrics = segwright.evaluate(run.folder / "last.pth", split="test", output=work / "scores")
+    values = (
+        metrics["iou"],
+        metrics["per_level"]["coarse"]["iou"],
+        metrics["coherence"],
+        metrics["hierarchical_error"],
+    )
+    return {
+        "loss": loss, "share": share, "seed": seed, **dict(zip(SCORES, values, strict=True)),
+        "per class": {name: row["iou"] for name, row in metrics["per_class"].items()},
+        "seconds": round(time.perf_counter() - start_s), "cpu_seconds": round(time.process_time() - start_cpu_s),
+    }  # fmt: skip
+
+
+def table(rows: list[dict[str, Any]], steps: int) -> str:
+    """Mean (lowest to highest seed) of every score, and over seeds the mean difference to the cross-entropy."""
+    lines = [f"| training images | loss | seeds | {' | '.join(SCORES)} |", f"|--|--|--|{'--|' * len(SCORES)}"]
+    for share in SHARES:
+        for loss in LOSSES:
+            own = [row for row in rows if (row["loss"], row["share"]) == (loss, share)]
+            if own:
+                cells = [cell(own, [r for r in rows if (r["loss"], r["share"]) == ("ce", share)], s) for s in SCORES]
+                lines.append(f"| {share} | {loss} | {len(own)} | {' | '.join(cells)} |")
+    return (
+        f"CamVid, test at 360 x 480; mobilenet_v3_small with the lite head from random weights, {steps} steps of "
+        f"{BATCH} crops of {CROP_PX} x {CROP_PX} px from images of {SIZE[0]} x {SIZE[1]}; mean (lowest to highest "
+        "seed), then the mean difference to ce with the same seed.\n\n" + "\n".join(lines) + "\n"
+    )
+
+
+def cell(own: list[dict[str, Any]], flat: list[dict[str, Any]], score: str) -> str:
+    values = [row[score] for row in own]
+    text = f"{statistics.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
+    against = {row["seed"]: row[score] for row in flat}
+    pairs = [row[score] - against[row["seed"]] for row in own if row["seed"] in against]
+    return text if own == flat or not pairs else f"{text} {statistics.mean(pairs):+.3f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=360)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--losses", nargs="+", choices=list(LOSSES), default=list(LOSSES), metavar="LOSS")
+    parser.add_argument("--work", type=Path, default=Path("trees"))
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    given = parser.parse_args()
+    path = given.results / "trees.json"
+    kept = json.loads(path.read_text()) if path.is_file() else {"steps": given.steps, "runs": []}
+    done = {(row["loss"], row["share"], row["seed"]) for row in kept["runs"]}
+    for key in [(loss, share, seed) for seed in range(given.seeds) for share in SHARES for loss in given.losses]:
+        if key not in done:
+            kept["runs"].append(one(given.data, *key, given.steps, given.work))
+            kept["threads"] = torch.get_num_threads()
+            path.write_text(json.dumps(kept, indent=1))
+            (given.results / "trees.md").write_text(table(kept["runs"], kept["steps"]))
+
+
+if __name__ == "__main__":
+    main()
