@@ -11,7 +11,7 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.developing $(VENV)/.nnunet
 	$(BIN)/python -m pytest
-	SEGWRIGHT_NNUNET=1 $(VENV)/nnunet/bin/python -m pytest -m nnunet tests/test_losses_reference.py tests/test_nnunet_data.py
+	SEGWRIGHT_NNUNET=1 $(VENV)/nnunet/bin/python -m pytest -m nnunet $$(grep -l "mark\.nnunet" tests/*.py)
 
 quick: $(VENV)/.developing
 	$(BIN)/python -m pytest -m "not slow"

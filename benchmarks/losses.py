@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from segwright.engine import keep_memory
+from segwright.engine.precision import keep_memory
 from segwright.losses.ce import CeLoss
 from segwright.losses.ce_dice import CeDiceLoss
 from segwright.losses.dice_focal import DiceFocalLoss

@@ -3,6 +3,7 @@
 import json
 import statistics
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -131,6 +132,7 @@ def test_a_peer_that_is_not_installed_names_the_pip_command(tmp_path: Path, monk
         (lambda: bench([SMALL], rounds=0), "--rounds is 0"),
         (lambda: Load(SMALL.design, mode="fly"), "--mode is 'fly'"),
         (lambda: Load(SMALL.design, size=16), "--size is 16"),
+        (lambda: replace(SMALL, compile=True, own_defaults=True), "--compile and --own-defaults exclude each other"),
         (lambda: build("segwright", Design("mit_b0", "asp")), "no heads part is called 'asp'"),
     ],
 )
@@ -151,12 +153,39 @@ def test_the_matrix_measures_memory_alone_where_no_speed_is_claimed(
     assert second == {"name": "segwright", "peak_memory_mb": 12.5}
     page = (tmp_path / "bench_matrix_infer_64_b1_fp32_cpu.md").read_text()
     assert "15 images/s, 7 GB" in page
-    assert "| resnet10t + lite | segwright | - | - | 12 | - | - | - | 10 GB |" in page
+    assert "| resnet10t + lite | segwright | - | - | - | 12 | - | - | - | 10 GB |" in page
     console = Console(record=True, width=200)
     bench_table(result, console)
     shown = console.export_text()
     assert all(column in shown for column in COLUMNS)
     assert markdown(result) == page
+
+
+def test_compiled_models_take_turns_with_the_plain_ones_and_their_first_call_stands_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda model: compiled.append(model) or model)
+    result = bench([replace(SMALL, compile=True)], ["transformers"], rounds=1, output=tmp_path)
+    assert len(compiled) == 2
+    rows = {values["name"]: values for values in result["blocks"][0]["rows"]}
+    assert list(rows) == ["segwright", "transformers", "segwright compiled", "transformers compiled"]
+    for name, values in rows.items():
+        assert values["first_call_s"] > 0
+        assert values["macs_per_image"] == rows[name.removesuffix(" compiled")]["macs_per_image"]
+        assert ("peak_memory_mb" in values) == (not name.endswith("compiled"))
+    page = (tmp_path / "bench_mit_b0_segformer_infer_64_b1_fp32_compile_cpu.md").read_text()
+    assert "| transformers compiled |" in page
+    assert "first s" in page
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["infer", "train"])
+def test_our_model_compiles(mode: str, tmp_path: Path) -> None:
+    load = replace(SMALL, compile=True, mode=mode, batch=2)
+    rows = bench([load], rounds=1, memory=False, output=tmp_path)["blocks"][0]["rows"]
+    assert [values["name"] for values in rows] == ["segwright", "segwright compiled"]
+    assert rows[1]["first_call_s"] > rows[1]["seconds"][0]
 
 
 def test_the_command_writes_the_table(tmp_path: Path) -> None:

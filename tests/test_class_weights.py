@@ -13,9 +13,9 @@ from runs import small
 from segwright.class_weights import METHODS, ClassWeights, class_weights_for, compute, count_pixels, read, weigh
 from segwright.datasets.base import IGNORE
 from segwright.errors import ConfigError, DataError
+from segwright.verbs.building import build_loss
 from segwright.verbs.settings import gather, with_loss_for
 from segwright.verbs.source import read_source
-from segwright.verbs.train import build_loss
 
 CLASSES = ["wall", "crack", "stain"]
 

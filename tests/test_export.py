@@ -1,6 +1,7 @@
 """An exported folder is the same model in transformers, and its certificate says how equal it is."""
 
 import json
+import logging
 import sys
 from pathlib import Path
 
@@ -11,9 +12,12 @@ from transformers import SegformerForSemanticSegmentation, SegformerImageProcess
 import segwright
 from segwright import checkpoint, cli
 from segwright.errors import ConfigError, SegwrightError, WeightsError
+from segwright.hierarchy import read
+from segwright.hierarchy.decode import decode
 from segwright.model import Segmenter, build_model
 from segwright.verbs import export as verb
 from segwright.verbs.settings import gather
+from segwright.verbs.trees import channels
 
 CLASSES = ("wall", "crack")
 LARGEST_PX = 128
@@ -24,12 +28,16 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verb, "SIZES", ((64, 96), (61, 47)))
 
 
+TREE = {"ground": {"road": 0, "path": 1}, "sky": 2}
+LEAVES = ("road", "path", "sky")
+
+
 def write_checkpoint(path: Path, classes: tuple[str, ...] = CLASSES, **sections) -> Segmenter:
     """What a run leaves, without the run; batch norm statistics are not the initial ones."""
     values = {"model": {"name": "segformer_b0"}, "encoder": {"pretrained": False}, "data": {"root": "x"}}
     s = gather({**values, "input": {"size": [64, LARGEST_PX]}, **sections})
     torch.manual_seed(0)
-    model = build_model(s.model, s.encoder, s.head, len(classes))
+    model = build_model(s.model, s.encoder, s.head, len(channels(s, classes)))
     for name, tensor in model.head.state_dict().items():
         if "running" in name:
             tensor.uniform_(0.5, 2)
@@ -56,6 +64,30 @@ def test_transformers_loads_the_folder_and_gives_the_same_logits(tmp_path: Path)
     assert [*processor.image_mean, *processor.image_std] == [0.5, 0.4, 0.3, 0.2, 0.2, 0.1]
     assert (processor.size["height"], processor.size["width"], processor.do_reduce_labels) == (64, 128, False)
     assert segwright.Segmenter.from_pretrained(done.folder).classes == CLASSES
+
+
+@torch.no_grad()
+def test_a_model_of_a_tree_has_the_nodes_as_labels_and_the_certificate_the_tree(tmp_path: Path, caplog) -> None:
+    """Trained with tree-triplet: the embedding, which is for training alone, stays behind."""
+    sections = {"hierarchy": {"classes": TREE}, "loss": {"triplet_weight": 1.0}}
+    model = write_checkpoint(tmp_path / "best.pth", LEAVES, **sections)
+    assert model.embedding is not None
+    with caplog.at_level(logging.INFO, "segwright"):
+        done = segwright.export(tmp_path / "best.pth", tmp_path / "hf")
+    theirs, info = SegformerForSemanticSegmentation.from_pretrained(done.folder, output_loading_info=True)
+    assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    nodes = ["ground/road", "ground/path", "sky", "ground"]
+    assert [theirs.config.id2label[number] for number in range(4)] == nodes
+    certificate = json.loads((done.folder / "certificate.json").read_text())
+    assert (certificate["classes"], certificate["channels"]) == (list(LEAVES), nodes)
+    assert read(certificate["tree"]) == read(TREE)
+    assert certificate["equal"]
+    assert "the first 3 are the classes, the others groups" in caplog.text
+    image = torch.randn(1, 3, 64, 128)
+    logits = theirs.eval()(image).logits
+    torch.testing.assert_close(logits, model.head(model.encoder(image)), rtol=0, atol=verb.TOLERANCE)
+    ours = decode(model(image, resize=False), read(TREE))
+    assert (decode(logits, read(TREE)) == ours).float().mean() > 0.99
 
 
 def test_the_certificate_holds_the_measured_differences(tmp_path: Path) -> None:

@@ -14,9 +14,11 @@ SRC = Path(segwright.__file__).parent
 FLOORS = {
     "errors": 0,
     "files": 1,
+    "launch": 1,
     "registry": 1,
     "config": 2,
     "checkpoint": 3,
+    "bootstrap": 3,
     "checks": 3,
     "datasets": 3,
     "drawing": 3,
@@ -35,6 +37,7 @@ FLOORS = {
     "factories": 4,
     "lora": 4,
     "model": 4,
+    "presets": 4,
     "pretrained": 4,
     "splitting": 4,
     "inference": 5,
@@ -43,13 +46,15 @@ FLOORS = {
     "cli": 7,
     "nnunet": 7,
 }
-SEEN_BY_ITS_FLOOR = {"datasets", "hierarchy", "images", "pretrained"}
+SEEN_BY_ITS_FLOOR = {"datasets", "hierarchy", "images", "nnunet", "pretrained"}
 """Rooms that their own floor may look into: the data contract, trees of classes, the reading of image files, whole
-models' weights."""
+models' weights; and the folder of trainers in `nnunet`, which the command line prints."""
 FENCES = {
     "accelerate": {"engine"},
     "cv2": {"transforms"},
+    "deepspeed": {"engine"},
     "matplotlib": {"drawing"},
+    "nnunetv2": {"nnunet"},
     "omegaconf": {"config"},
     "peft": {"lora"},
     "pycocotools": {"datasets", "painting"},

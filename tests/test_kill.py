@@ -14,7 +14,7 @@ from runs import same, small, weights_of
 @pytest.mark.slow
 def test_twenty_kills_cost_nothing(painted, tmp_path):
     sections = {
-        "train": {"epochs": 300, "early_stopping": 0, "freeze_epochs": 2},
+        "train": {"epochs": 300, "early_stopping": 0, "freeze_epochs": 2, "save_every_steps": 2, "ema": 0.9},
         "optim": {"lr": 5e-3},
         "predict": {"threshold": 0.1},
     }

@@ -290,7 +290,7 @@ def test_a_loss_that_is_not_finite_can_be_skipped_and_counted(painted, tmp_path,
 def test_amp_computes_in_bfloat16_where_the_processor_has_it_and_says_so(painted, tmp_path, caplog, monkeypatch):
     brief = {"amp": True, "epochs": 1, "freeze_epochs": 0, "device": "cpu"}
     for has, word, kind in ((True, "in bf16", torch.bfloat16), (False, "in float32", torch.float32)):
-        monkeypatch.setattr("segwright.engine.cpu_has_bf16", lambda has=has: has)
+        monkeypatch.setattr("segwright.engine.precision.cpu_has_bf16", lambda has=has: has)
         kinds = set()
         hook = torch.nn.modules.module.register_module_forward_hook(
             lambda module, _, out, kinds=kinds: kinds.add(out.dtype) if isinstance(module, torch.nn.Conv2d) else None

@@ -12,11 +12,13 @@ if TYPE_CHECKING:
     from segwright.model import SegFormerLite, Segmenter
     from segwright.verbs.bench import bench
     from segwright.verbs.check import check
+    from segwright.verbs.compare import compare
     from segwright.verbs.convert import convert
     from segwright.verbs.demo import demo
     from segwright.verbs.evaluate import evaluate, load
     from segwright.verbs.export import export
     from segwright.verbs.infer import infer
+    from segwright.verbs.submission import submission
     from segwright.verbs.train import Run, train
 
 __version__ = "0.1.0"
@@ -28,6 +30,7 @@ _HOMES = {
     "Run": "segwright.verbs.train",
     "bench": "segwright.verbs.bench",
     "check": "segwright.verbs.check",
+    "compare": "segwright.verbs.compare",
     "convert": "segwright.verbs.convert",
     "create_backbone": "segwright.factories",
     "create_head": "segwright.factories",
@@ -37,6 +40,7 @@ _HOMES = {
     "get_backbone_channels": "segwright.factories",
     "infer": "segwright.verbs.infer",
     "load": "segwright.verbs.evaluate",
+    "submission": "segwright.verbs.submission",
     "train": "segwright.verbs.train",
 }
 
@@ -47,6 +51,7 @@ __all__ = [
     "Segmenter",
     "bench",
     "check",
+    "compare",
     "convert",
     "create_backbone",
     "create_head",
@@ -56,6 +61,7 @@ __all__ = [
     "get_backbone_channels",
     "infer",
     "load",
+    "submission",
     "train",
 ]
 

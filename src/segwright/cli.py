@@ -13,10 +13,13 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from segwright import __version__
-from segwright.errors import SegwrightError
+from segwright.errors import SegwrightError, Stopped
+from segwright.launch import is_main
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
-console = Console()
+nnunet = typer.Typer(no_args_is_help=True, help="Inside nnU-Net; nnUNetv2_train_segformer trains.")
+app.add_typer(nnunet, name="nnunet")
+console = Console(quiet=not is_main())
 errors = Console(stderr=True)
 
 Overrides = Annotated[
@@ -120,6 +123,13 @@ def train(
     seed: Annotated[int | None, typer.Option("--seed", help="Decides initial weights, order, augmentation.")] = None,
     output: Annotated[Path | None, typer.Option("--output", help="The run's folder; else runs/<model>.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the folder's last.pth.")] = False,
+    go_on: Annotated[
+        bool, typer.Option("--continue", help="Resume if the folder holds a run, else begin: for jobs that restart.")
+    ] = False,
+    local_rank: Annotated[int, typer.Option("--local_rank", hidden=True)] = 0,  # deepspeed's launcher gives it
+    resume_anyway: Annotated[
+        bool, typer.Option("--resume-anyway", help="The same, though config or data changed; says what did.")
+    ] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Log the check's errors and train; unreadable files still stop.")
     ] = False,
@@ -141,7 +151,8 @@ def train(
         "run.overwrite": overwrite or None,
         "run.commercial": commercial or None,
     }
-    done = run(config, flags=flags, overrides=overrides or [], resume=resume, force=force)
+    going_on = {"resume": resume, "resume_anyway": resume_anyway, "go_on": go_on}
+    done = run(config, flags=flags, overrides=overrides or [], force=force, **going_on)
     console.print(f"best weights: {done.best}  (validation IoU {done.best_iou:.4f})", soft_wrap=True)
 
 
@@ -157,14 +168,25 @@ def evaluate(
     split: Annotated[str, typer.Option("--split", help="Which split.")] = "test",
     threshold: Annotated[str | None, typer.Option("--threshold", help="A number, or auto: the best on valid.")] = None,
     output: Annotated[Path, typer.Option("--output", help="Folder for metrics_<split>.json.")] = Path("outputs"),
+    pictures: Annotated[
+        bool, typer.Option("--pictures/--no-pictures", help="Draw the confusion matrix, best and worst images.")
+    ] = True,
 ) -> None:
     """Score trained weights at the images' original size."""
     from segwright.verbs.evaluate import evaluate as run
     from segwright.verbs.findings import metrics_table
 
     flags = _model_flags(model, encoder, pretrained, data)
+    words = overrides or []
     metrics = run(
-        weights, config, flags=flags, overrides=overrides or [], split=split, threshold=threshold, output=output
+        weights,
+        config,
+        flags=flags,
+        overrides=words,
+        split=split,
+        threshold=threshold,
+        output=output,
+        pictures=pictures,
     )
     metrics_table(metrics, console)
 
@@ -187,6 +209,48 @@ def infer(
     result = run(weights, input, save, config, flags=flags, overrides=overrides or [])
     console.print(f"{len(result.written)} masks in {result.folder}", soft_wrap=True)
     raise typer.Exit(1 if result.failed else 0)
+
+
+@app.command()
+def submission(
+    weights: Weights,
+    overrides: Overrides = None,
+    input: Annotated[
+        Path | None, typer.Option("--input", help="Folder of the test images; else stream-1-test of the data.")
+    ] = None,
+    config: ConfigFile = None,
+    data: Data = None,
+    output: Annotated[Path, typer.Option("--output", help="The archive to write.")] = Path("submission.zip"),
+    own_data: Annotated[
+        bool, typer.Option("--own-data", help="Not the challenge's images: any number, size, names and colours.")
+    ] = False,
+) -> None:
+    """Write the zip that the SPARK challenge takes; it is read back and checked against the rules before it stands."""
+    from segwright.verbs.submission import OWN_DATA, Rules
+    from segwright.verbs.submission import submission as run
+
+    rules = OWN_DATA if own_data else Rules()
+    flags = {"data.root": data and str(data)}
+    done = run(weights, input, output, config, flags=flags, overrides=overrides or [], rules=rules)
+    console.print(f"{done.images} masks in {done.path}, read back and right", soft_wrap=True)
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of finished, evaluated runs.")],
+    split: Annotated[
+        str | None, typer.Option("--split", help="Which; else test, or valid where not all have that.")
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", help="Folder for the tables and the page.")] = Path("comparison"),
+    pictures: Annotated[
+        bool, typer.Option("--pictures/--no-pictures", help="Draw what each run makes of some images.")
+    ] = True,
+) -> None:
+    """Say which run is better, and whether the difference is real: tables, a page, a paired bootstrap over images."""
+    from segwright.verbs.compare import compare as run
+    from segwright.verbs.compare_report import show
+
+    show(run(runs, split=split, output=output, pictures=pictures), console)
 
 
 @app.command()
@@ -223,6 +287,7 @@ def bench(
     own_defaults: Annotated[
         bool, typer.Option("--own-defaults", help="Each library as its users get it, in a process of its own.")
     ] = False,
+    compile: Annotated[bool, typer.Option("--compile", help="Every model a second time, by torch.compile.")] = False,
     memory: Annotated[bool, typer.Option("--memory/--no-memory", help="Measure the peak memory.")] = True,
     output: Annotated[Path, typer.Option("--output", help="Folder for the tables.")] = Path("benchmarks/results"),
 ) -> None:
@@ -233,7 +298,8 @@ def bench(
     from segwright.verbs.peers import Design
     from segwright.verbs.workload import Load
 
-    load = Load(Design(encoder, head, width, classes), size, batch, mode, amp, device, not plain_memory, channels_last)
+    design, keep_memory = Design(encoder, head, width, classes), not plain_memory
+    load = Load(design, size, batch, mode, amp, device, keep_memory, channels_last, own_defaults, compile)
     peers = [name.strip() for name in against.split(",") if name.strip()]
     if matrix:
         result = bench_matrix(load, against=peers, rounds=rounds, memory=memory, output=output)
@@ -255,6 +321,14 @@ def demo(
     run(output, seed=seed)
 
 
+@nnunet.command("path")
+def nnunet_path() -> None:
+    """Print the folder that the variable nnUNet_extTrainer must name, so that nnU-Net finds our trainers."""
+    from segwright.nnunet import trainer_folder
+
+    print(trainer_folder())
+
+
 def _model_flags(model: str | None, encoder: str | None, pretrained: str | None, data: Path | None) -> dict[str, Any]:
     return {
         "model.name": model,
@@ -269,12 +343,13 @@ def main(arguments: list[str] | None = None) -> None:
     plain = logging.StreamHandler()  # a file or pipe gets whole lines, not a terminal's width of them
     handler = RichHandler(console=errors, show_path=False, show_time=False) if errors.is_terminal else plain
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
-    logging.getLogger("segwright").setLevel(logging.INFO)
+    logging.getLogger("segwright").setLevel(logging.INFO if is_main() else logging.ERROR)
     try:
         app(args=arguments, prog_name="segwright")
     except SegwrightError as error:
-        errors.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(1)
+        if is_main() or not isinstance(error, Stopped):  # which all processes have to say
+            errors.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(error.exit_status)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,16 @@ A message has three parts: what was seen, why it cannot work, what to do.
 import difflib
 from collections.abc import Iterable
 
+REQUEUE = 85
+"""Exit status of a run that a signal ended and that `--resume` goes on with: a batch system may put it back in line.
+No shell or tool of ours uses it otherwise (126 and more are the shell's, 64 to 78 sysexits.h's)."""
+
 
 class SegwrightError(ValueError):
     """Something that the user can mend. The command line prints its message without a traceback."""
+
+    exit_status = 1
+    """The command's."""
 
 
 class ConfigError(SegwrightError):
@@ -25,6 +32,12 @@ class WeightsError(SegwrightError):
 
 class TrainingError(SegwrightError):
     """A run that cannot go on."""
+
+
+class Stopped(SegwrightError):
+    """A run that was asked to end, and has saved all that it takes to go on."""
+
+    exit_status = REQUEUE
 
 
 class MissingPackageError(SegwrightError, ImportError):

@@ -4,9 +4,12 @@ K classes, N images. A pixel with the mask value 255 counts nowhere. For one cla
 class's; for several, the mean over those that occur in the truth or in the prediction.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from segwright.datasets.base import IGNORE
 
@@ -21,6 +24,8 @@ class Counts:
     num_classes: int
     rows: list[np.ndarray] = field(default_factory=list)
     """A (K, 3) int64 array an image."""
+    confusion: np.ndarray | None = None
+    """Pixels of all images by true (row) and predicted (column) class, (K, K) int64, (2, 2) for one class; none yet."""
 
     def add(self, prediction: np.ndarray, truth: np.ndarray) -> None:
         """One image: class ids (H, W), of 0 and 1 where binary."""
@@ -28,9 +33,17 @@ class Counts:
         ids = max(self.num_classes, 2)
         pairs = truth[valid].astype(np.int64) * ids + prediction[valid]
         confusion = np.bincount(pairs, minlength=ids * ids).reshape(ids, ids)
+        self.confusion = confusion if self.confusion is None else self.confusion + confusion
         hits = np.diag(confusion)
         row = np.stack([hits, confusion.sum(0) - hits, confusion.sum(1) - hits], axis=1)
         self.rows.append(row[1:] if self.num_classes == 1 else row)
+
+    def reduce(self, add: Callable[[Tensor], Tensor]) -> None:
+        """The counts of all processes, as one row, with what adds a tensor up over them."""
+        self.rows = [add(torch.from_numpy(np.asarray(self.total(), np.int64))).numpy()]
+        ids = max(self.num_classes, 2)
+        own = np.zeros((ids, ids), np.int64) if self.confusion is None else self.confusion
+        self.confusion = add(torch.from_numpy(own)).numpy()
 
     def total(self) -> np.ndarray:
         """(K, 3) sums over the images."""

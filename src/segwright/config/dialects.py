@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from segwright.config.sections import translate_keys
 from segwright.config.seghiero import translate_sections
 from segwright.errors import ConfigError, nearest
 
@@ -39,9 +40,12 @@ def translate(values: Mapping[Any, Any], where: str) -> dict[str, Any]:
     """Our own keys for every key that a dialect knows; other keys stay as they are.
 
     Raises:
-        ConfigError: a key in capitals that the crack dialect does not know, with the nearest one.
+        ConfigError: a key in capitals that the crack dialect does not know, or one of a section that no dialect
+            knows, with the nearest one.
     """
-    values = translate_sections({str(key): value for key, value in values.items()}, where, where != COMMAND_LINE)
+    whole = where != COMMAND_LINE
+    values = translate_keys({str(key): value for key, value in values.items()}, where, whole)
+    values = translate_sections(values, where, whole)
     out: dict[str, Any] = {}
     unknown = [key for key in values if key.isupper() and key not in CRACK]
     if unknown:

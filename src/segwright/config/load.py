@@ -13,7 +13,12 @@ from segwright.errors import ConfigError
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
-    """The mapping in a YAML file, in our own keys whatever dialect it was written in.
+    """The mapping in a YAML file, in our own keys whatever dialect it was written in. Raises as `load_yaml`."""
+    return translate(load_yaml(path), where=str(path))
+
+
+def load_yaml(path: str | Path) -> dict[str, Any]:
+    """The mapping in a YAML file as it stands there.
 
     Raises:
         ConfigError: no such file, not YAML, or no mapping at its top.
@@ -27,7 +32,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"{path} cannot be read as YAML: {error}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path} holds a {type(values).__name__}; a configuration is a mapping of keys to values.")
-    return translate(values, where=str(path))
+    return {str(key): value for key, value in values.items()}
 
 
 def as_mapping(config: str | Path | Mapping[str, Any] | None) -> dict[str, Any]:

@@ -6,6 +6,8 @@ workers nor their order matters.
 """
 
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from segwright.datasets.base import Split
 from segwright.errors import ConfigError, DataError, nearest
-from segwright.transforms import Augment, Pair, Size, resize_image
+from segwright.transforms import Augment, Pair, Size, as_size, resize_image
 
 PLACES = ("ram", "disk", "none")
 
@@ -48,12 +50,7 @@ class Config:
 
     def pixels(self) -> Size | None:
         """(height, width), or None for each image's own."""
-        if self.size is None:
-            return None
-        pair = [self.size, self.size] if isinstance(self.size, int) else self.size
-        if isinstance(pair, list | tuple) and len(pair) == 2 and all(type(side) is int for side in pair):
-            return pair[0], pair[1]
-        raise ConfigError(f"input.size is {self.size!r}; give a number of pixels, or (height, width), or null.")
+        return None if self.size is None else as_size("input.size", self.size)
 
 
 class TrainingSet(Dataset[dict[str, Tensor]]):
@@ -109,38 +106,90 @@ def read_pair(split: Split, index: int) -> Pair:
     return image, mask
 
 
-class EpochBatches(Sampler[list[tuple[int, int]]]):
-    """Batches of (pass, index) in an order that the seed and the pass decide; the last, smaller one is left out.
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """Which part of a step's images this process takes."""
 
-    An epoch is `passes` passes over all images; they are counted through, so that each pass augments anew.
+    rank: int = 0
+    processes: int = 1
+    accumulate: int = 1
+    """Batches that one process goes through before a step."""
+
+
+ALONE = Share()
+
+
+class EpochBatches(Sampler[list[tuple[int, int]]]):
+    """Batches of (pass, index) in an order that the seed and the pass decide; a last, smaller step is left out.
+
+    A step takes batch_size x processes x accumulate images: the next ones of one order, whoever works on them, so one
+    process with large batches and several with small ones see the same images in each step. An epoch is `passes`
+    passes over all images; they are counted through, so that each pass augments anew.
     """
 
-    def __init__(self, length: int, batch_size: int, seed: int, passes: int = 1) -> None:
-        self.length, self.batch_size, self.seed, self.passes = length, min(batch_size, length), seed, passes
+    def __init__(self, length: int, batch_size: int, seed: int, passes: int = 1, share: Share = ALONE) -> None:
+        parts = share.processes * share.accumulate
+        if length < parts:
+            raise ConfigError(
+                f"there are {length} images to train on, but a step is shared by {share.processes} processes that take "
+                f"{share.accumulate} batches each, so that one would get none. Start fewer, or lower train.accumulate."
+            )
+        self.length, self.batch_size, self.seed, self.passes = length, min(batch_size, length // parts), seed, passes
+        self.share = share
         self.epoch = 0
+        self.done = 0
+        """Steps of this epoch that lie behind: a run that goes on in the middle of an epoch leaves them out."""
+
+    @property
+    def images_per_step(self) -> int:
+        """Of all processes."""
+        return self.batch_size * self.share.processes * self.share.accumulate
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps in an epoch."""
+        return self.passes * (self.length // self.images_per_step)
 
     def __len__(self) -> int:
-        return self.passes * (self.length // self.batch_size)
+        """Batches of this process that are left in the epoch."""
+        return (self.steps - self.done) * self.share.accumulate
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        for number in range(self.epoch * self.passes, (self.epoch + 1) * self.passes):
-            order = np.random.default_rng([self.seed, number]).permutation(self.length).tolist()
-            for start in range(0, self.length - self.batch_size + 1, self.batch_size):
+        per_pass = self.length // self.images_per_step
+        for step in range(self.done, self.steps):
+            number = self.epoch * self.passes + step // per_pass
+            if step == self.done or step % per_pass == 0:
+                order = np.random.default_rng([self.seed, number]).permutation(self.length).tolist()
+            for part in range(self.share.accumulate):
+                start = step % per_pass * self.images_per_step
+                start += (part * self.share.processes + self.share.rank) * self.batch_size
                 yield [(number, index) for index in order[start : start + self.batch_size]]
 
 
 def training_batches(
-    split: Split, size: Size | None, augment: Augment, batch_size: int, seed: int, workers: int, passes: int = 1
+    split: Split,
+    size: Size | None,
+    augment: Augment,
+    batch_size: int,
+    seed: int,
+    workers: int,
+    passes: int = 1,
+    share: Share = ALONE,
 ) -> tuple[DataLoader, EpochBatches]:
-    """The loader and the sampler whose `epoch` decides the order and the augmentation."""
-    sampler = EpochBatches(len(split), batch_size, seed, passes)
+    """The loader and the sampler whose `epoch` and `done` decide the order and the augmentation."""
+    sampler = EpochBatches(len(split), batch_size, seed, passes, share)
     data = TrainingSet(split, size, augment, seed)
     return DataLoader(data, batch_sampler=sampler, collate_fn=stacked, **_workers(workers, persistent=True)), sampler
 
 
-def evaluation_batches(split: Split, size: Size | None, batch_size: int, workers: int) -> DataLoader:
-    """Lists of samples, in the split's order; images of one shape may be stacked by who predicts."""
-    return DataLoader(EvaluationSet(split, size), batch_size=batch_size, collate_fn=list, **_workers(workers))
+def evaluation_batches(
+    split: Split, size: Size | None, batch_size: int, workers: int, share: Share = ALONE
+) -> DataLoader:
+    """Lists of samples, in the split's order; images of one shape may be stacked by who predicts. Of several processes
+    each takes every P-th image, so that together they take each once, and one may have an image less."""
+    own = range(share.rank, len(split), share.processes)
+    data = EvaluationSet(split, size)
+    return DataLoader(data, batch_size=batch_size, sampler=own, collate_fn=list, **_workers(workers))
 
 
 def stacked(samples: list[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -163,7 +212,19 @@ def _workers(count: int, persistent: bool = False) -> dict[str, Any]:
 
 
 def _one_thread(_: int) -> None:
+    """Also: the signals that ask a run to stop go to its whole process group, and are the main process's business; a
+    worker that died of one would take the step with it. Only the parent's SIGTERM ends a worker."""
     torch.set_num_threads(1)
+    if hasattr(signal, "sigwaitinfo"):  # Linux
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_wait_for_the_parents_word, daemon=True).start()
+
+
+def _wait_for_the_parents_word() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
 
 
 def worker_count(wanted: int | None, device: torch.device) -> int:

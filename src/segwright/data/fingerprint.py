@@ -3,17 +3,20 @@
 import hashlib
 import json
 import pickle
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from segwright import __version__
 from segwright.datasets.base import Split
+from segwright.errors import DataError
 from segwright.transforms import Size
 
 FORMAT = 2
 """Of the block; another one makes other names."""
+READERS = 8
+"""Threads that wait for files."""
 
 
 def content_hash(split: Split, threads: int) -> str:
@@ -34,6 +37,35 @@ def place_hash(split: Split, size: Size | None, own_masks: bool, identity: Any) 
     files = [str(split.path(index).absolute()) for index in range(len(split))]
     facts = json.dumps([FORMAT, __version__, size, own_masks, identity, files], sort_keys=True)
     return _short([facts.encode(), pickle.dumps(split)])
+
+
+def census(split: Split, root: Path) -> dict[str, str]:
+    """Image -> its size in bytes and a hash of its annotation file: what a run notes down, to see later whether the
+    data are still the same. Images are not read. Names are relative to the data's root where they lie in it.
+
+    Raises:
+        DataError: a file that cannot be read.
+    """
+    annotations = [split.annotation(index) for index in range(len(split))]
+    files = list(dict.fromkeys(annotations))
+    images = [split.path(index) for index in range(len(split))]
+    try:
+        with ThreadPoolExecutor(READERS) as pool:
+            digests = dict(zip(files, (found.hex()[:12] for found in pool.map(_file_hash, files)), strict=True))
+        sizes = [path.stat().st_size for path in images]
+    except OSError as error:
+        raise DataError(f"a file of the split {split.name} cannot be read: {error}. Put it back.") from None
+    rows = zip(images, sizes, annotations, strict=True)
+    return {_relative(path, root): f"{size} {digests[annotation]}" for path, size, annotation in rows}
+
+
+def digest(files: Mapping[str, str]) -> str:
+    """A hash of a census, the order of the images included: it decides the order in training."""
+    return _short(f"{name} {fact}\n".encode() for name, fact in files.items())
+
+
+def _relative(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
 
 
 def _file_hash(path: Path) -> bytes:

@@ -25,7 +25,7 @@ import torch
 from segwright.data.batches import Config, read_pair
 from segwright.data.block import Layout, available_bytes, locked, open_block, warm, write_block
 from segwright.data.fingerprint import content_hash, place_hash
-from segwright.datasets.base import Split
+from segwright.datasets.base import Split, group_of
 from segwright.errors import DataError, SegwrightError
 from segwright.images import image_size
 from segwright.progress import bar
@@ -65,6 +65,10 @@ class Preloaded:
     def annotation(self, index: int) -> Path:
         """The file that the mask comes from."""
         return self._split.annotation(index)
+
+    def group(self, index: int) -> str:
+        """What the image belongs with where results are told apart."""
+        return group_of(self._split, index)
 
     def image(self, index: int) -> np.ndarray:
         """(h, w, 3) uint8 at the block's size: a view, no copy."""

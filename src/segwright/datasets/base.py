@@ -100,6 +100,12 @@ class Split(Protocol):
         ...
 
 
+def group_of(split: Split, index: int) -> str:
+    """What a sample belongs with where results are told apart (a craft, a material), where its reader says that."""
+    group = getattr(split, "group", None)
+    return group(index) if group else ""
+
+
 @dataclass(frozen=True)
 class Source:
     """A data set as a reader found it."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from segwright.datasets.base import IGNORE, Finding, Source, Split
+from segwright.datasets.base import IGNORE, Finding, Source, Split, group_of
 from segwright.datasets.class_table import MOST_CLASSES
 from segwright.errors import ConfigError, nearest
 
@@ -66,6 +66,9 @@ class MappedSplit:
 
     def annotation(self, index: int) -> Path:
         return self.split.annotation(index)
+
+    def group(self, index: int) -> str:
+        return group_of(self.split, index)
 
     def image(self, index: int) -> np.ndarray:
         """(H, W, 3) uint8 RGB."""

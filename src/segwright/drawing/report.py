@@ -25,12 +25,14 @@ def report(
     best: Sequence[Sample],
     worst: Sequence[Sample],
     config: str = "",
+    tree: str = "",
 ) -> None:
     """Writes the page, whole or not at all; an empty part is left out.
 
     metrics: a number, or (value, low, high) with its confidence interval; a mapping of class -> {metric: number} makes
     a table of its own. history: the log's rows, drawn as curves. figures: (caption, PNG or JPEG as path or bytes).
-    config: the resolved configuration's text. Raises `DataError` for a figure of another format.
+    config: the resolved configuration's text. tree: that of the classes, in lines. Raises `DataError` for a figure of
+    another format.
     """
     values = {name: value for name, value in metrics.items() if not isinstance(value, Mapping)}
     tables = {name: value for name, value in metrics.items() if isinstance(value, Mapping)}
@@ -44,6 +46,7 @@ def report(
         page.section("Best samples", _samples(best)),
         page.section(
             "Details",
+            page.details("Tree of classes", page.pre(tree)) if tree else "",
             page.details("Epochs", _epochs(history)),
             page.details("Resolved configuration", page.pre(config)),
         ),

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from segwright.datasets.base import Level, Notes, Source, Split
+from segwright.datasets.base import Level, Notes, Source, Split, group_of
 from segwright.errors import ConfigError
 from segwright.splitting.groups import deal, image_names, look, together
 
@@ -109,6 +109,11 @@ class Picked:
     def annotation(self, index: int) -> Path:
         split, place = self.picks[index]
         return split.annotation(place)
+
+    def group(self, index: int) -> str:
+        """What the image belongs with where results are told apart; empty for nothing."""
+        split, place = self.picks[index]
+        return group_of(split, place)
 
     def image(self, index: int) -> np.ndarray:
         """(H, W, 3) uint8 RGB."""

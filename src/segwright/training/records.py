@@ -9,6 +9,7 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,15 @@ import yaml
 from torch.utils.tensorboard import SummaryWriter
 
 from segwright.drawing.curves import curves
+from segwright.engine import Tracker
 from segwright.files import write_text
 
 log = logging.getLogger("segwright")
 
-PACKAGES = ("segwright", "torch", "torchvision", "timm", "accelerate", "numpy", "pillow", "pycocotools")
+PACKAGES = (
+    "segwright", "torch", "torchvision", "timm", "accelerate", "deepspeed", "numpy", "opencv-python-headless", "pillow",
+    "peft", "pycocotools",
+)  # fmt: skip
 
 DRAW_EVERY_S = 30.0
 """Drawing the curves takes half a second, as long as many a small epoch."""
@@ -31,8 +36,9 @@ DRAW_EVERY_S = 30.0
 class Records:
     """The log of one run, kept current after every epoch."""
 
-    def __init__(self, folder: Path, done: int) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, done: int, tracker: Tracker | None = None) -> None:
+        """`done`: epochs that a run which goes on has behind it. For the main process only: it writes."""
+        self.folder, self._tracker = folder, tracker
         self._rows: list[dict[str, Any]] = []
         self._drawn = -DRAW_EVERY_S
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1 if done else None)
@@ -50,9 +56,11 @@ class Records:
         write_csv(self.folder / "log.csv", rows)
         if time.monotonic() - self._drawn >= DRAW_EVERY_S:
             self._draw()
-        for key, value in row.items():
-            if key != "epoch":
-                self._board.add_scalar(key, value, row["epoch"])
+        values = {key: value for key, value in row.items() if key != "epoch"}
+        for key, value in values.items():
+            self._board.add_scalar(key, value, row["epoch"])
+        if self._tracker:
+            self._tracker.log(values, row["epoch"])
         log.info(
             "epoch %d/%d  train loss %.4f  valid loss %.4f  valid IoU %.4f%s  %.1f images/s",
             row["epoch"],
@@ -70,9 +78,11 @@ class Records:
         self._drawn = time.monotonic()
 
     def close(self) -> None:
-        """Draws the last curves and ends TensorBoard's file."""
+        """Draws the last curves, ends TensorBoard's file and the tracker's run."""
         self._draw()
         self._board.close()
+        if self._tracker:
+            self._tracker.finish()
 
 
 def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
@@ -102,6 +112,8 @@ def environment() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "cuda": torch.version.cuda,
+        "host": platform.node(),
         "git": _git_state(),
     }
 
@@ -121,6 +133,35 @@ def _git_state() -> dict[str, Any] | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return {"commit": commit.stdout.strip(), "changed_files": len(dirty.stdout.splitlines())}
+
+
+def outcome(rows: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
+    """What a run took: time, throughput of training alone, and the highest memory."""
+    trained_s = sum(row["seconds"] for row in rows)
+    images = sum(row["images_per_s"] * row["seconds"] for row in rows)
+    taken = {
+        "seconds": round(seconds, 1),
+        "training_seconds": round(trained_s, 1),
+        "images_per_s": round(images / trained_s, 2) if trained_s else None,
+        "peak_memory_mb": round(peak_memory_mb()),
+    }
+    return taken | ({"peak_gpu_memory_mb": round(peak_gpu_memory_mb())} if torch.cuda.is_available() else {})
+
+
+def peak_gpu_memory_mb() -> float:
+    """Highest memory that this process has held on its GPU so far, in MiB."""
+    return torch.cuda.max_memory_allocated() / 2**20
+
+
+def flat(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """Nested plain values by dotted names, as trackers take them; what is no number, word or truth value, as text."""
+    out: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            out |= flat(value, f"{before}{key}.")
+        else:
+            out[f"{before}{key}"] = value if isinstance(value, bool | int | float | str) else str(value)
+    return out
 
 
 def peak_memory_mb() -> float:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,15 +13,16 @@ from torch.utils.data import DataLoader
 
 from segwright import checkpoint, lora
 from segwright.config import as_mapping
-from segwright.data import evaluation_batches, worker_count
+from segwright.data import EvaluationSet, evaluation_batches, worker_count
 from segwright.datasets.base import Source
 from segwright.engine import Engine
 from segwright.errors import ConfigError, DataError, WeightsError
 from segwright.files import write_text
 from segwright.inference import Predictor
-from segwright.metrics import scores
 from segwright.model import Segmenter, build_model
 from segwright.progress import bar
+from segwright.verbs import details
+from segwright.verbs.pictures import draw_extremes
 from segwright.verbs.scoring import Tally, add_samples
 from segwright.verbs.settings import Settings, gather
 from segwright.verbs.source import read_source
@@ -126,8 +128,10 @@ def evaluate(
     split: str = "test",
     threshold: str | None = None,
     output: str | Path = "outputs",
+    pictures: bool = True,
 ) -> dict[str, Any]:
-    """Scores on a split; writes `metrics_<split>.json` into `output`.
+    """Scores on a split; writes `metrics_<split>.json` into `output`, the counts of each image and the confusion
+    matrix, and with `pictures` a page with the best and the worst images.
 
     `threshold` is a number, or `auto`: the one with the best IoU on `valid`. Scores of `valid` itself are then
     flattered, and `threshold_from` in the numbers says so.
@@ -140,14 +144,35 @@ def evaluate(
     source = read_source(loaded.settings, recorded=loaded.division)
     same_classes(source, loaded, weights)
     loaded = with_threshold(loaded, source, threshold)
+    start_s = time.perf_counter()
     tally = tally_split(loaded, source, split)
-    metrics = summarise(tally, loaded, len(source.splits[split]), weights)
-    if threshold == "auto":
-        metrics["threshold_from"] = "valid"
+    speed = len(source.splits[split]) / (time.perf_counter() - start_s)
+    threshold_used = loaded.predictor.config.threshold if len(loaded.classes) == 1 else None
+    metrics = details.summarise(tally, source.splits[split], loaded.classes, threshold_used)
+    metrics |= {"weights": str(weights), "images_per_s": round(speed, 2)} | (
+        {"threshold_from": "valid"} if threshold == "auto" else {}
+    )
     path = Path(output) / f"metrics_{split}.json"
+    write_details(path.parent, tally, loaded, source, split, metrics if pictures else None)
     write_text(path, json.dumps(metrics, indent=2))
     log.info("written: %s", path)
     return metrics
+
+
+def write_details(
+    folder: Path, tally: Tally, loaded: Loaded, source: Source, split: str, for_page: dict[str, Any] | None
+) -> None:
+    """What stands beside the numbers; the page where `for_page` gives them."""
+    images, rows = source.splits[split], tally.counts.rows
+    details.write_counts(
+        folder / f"per_image_{split}.csv", rows, images, loaded.settings.data.config.root, loaded.classes
+    )
+    assert tally.counts.confusion is not None
+    details.write_confusion(folder / f"confusion_{split}.csv", tally.counts.confusion, loaded.classes)
+    if for_page is not None:
+        drawn = draw_extremes(loaded.predictor, EvaluationSet(images, loaded.settings.input.pixels()), source, rows)
+        figure = details.draw_confusion(folder / f"confusion_{split}.png", tally.counts.confusion, loaded.classes)
+        details.write_page(folder / f"evaluation_{split}.html", for_page, source, figure, *drawn)
 
 
 def same_classes(source: Source, loaded: Loaded, weights: str | Path) -> None:
@@ -218,18 +243,3 @@ def split_batches(loaded: Loaded, source: Source, split: str) -> DataLoader:
     batch_size = 1 if loaded.engine.device == torch.device("cpu") else settings.train.batch_size
     workers = worker_count(settings.input.workers, loaded.engine.device)
     return evaluation_batches(source.splits[split], settings.input.pixels(), batch_size, workers)
-
-
-def summarise(tally: Tally, loaded: Loaded, num_images: int, weights: str | Path) -> dict[str, Any]:
-    """The numbers as `metrics_test.json` holds them."""
-    total = tally.counts.total()
-    metrics: dict[str, Any] = {**scores(total)}
-    if tally.near:
-        metrics["f1_2px"] = tally.near.f1()
-    metrics["threshold"] = loaded.predictor.config.threshold if len(loaded.classes) == 1 else None
-    metrics |= {"num_images": num_images, "weights": str(weights)}
-    if len(loaded.classes) > 1:
-        metrics["per_class"] = {name: scores(total[i : i + 1]) for i, name in enumerate(loaded.classes)}
-    if tally.tree:
-        metrics |= {**tally.tree.counts.scores(), "per_level": tally.tree.per_level()}
-    return metrics

@@ -52,19 +52,28 @@ def _range(pair: Sequence[int] | None) -> str:
 
 
 def metrics_table(metrics: dict[str, Any], console: Console) -> None:
-    """A line a number; a table of the classes where there are several."""
-    table = Table(show_header=False, pad_edge=False)
+    """A line a number, with its 95 % interval where it has one; tables of the classes and of the groups."""
+    table, between = Table(show_header=False, pad_edge=False), metrics.get("ci95", {})
     for name, value in metrics.items():
-        if name != "per_class" and value is not None:
-            table.add_row(name, _short(value))
+        if name not in {"per_class", "per_group", "ci95"} and value is not None:
+            table.add_row(name, _short(value), _range_of(between.get(name)))
     console.print(table)
-    if "per_class" in metrics:
-        classes = Table(pad_edge=False)
-        for column in ("class", "iou", "dice", "precision", "recall"):
-            classes.add_column(column)
-        for name, values in metrics["per_class"].items():
-            classes.add_row(Text(name), *(_short(value) for value in values.values()))
-        console.print(classes)
+    shares = between.get("per_class_iou", {})
+    for what in ("class", "group"):
+        if f"per_{what}" not in metrics:
+            continue
+        lines = Table(pad_edge=False)
+        for column in (what, "iou", "95 %" if what == "class" else "images", "dice", "precision", "recall"):
+            lines.add_column(column)
+        for name, row in metrics[f"per_{what}"].items():
+            second = _range_of(shares.get(name)) if what == "class" else str(row["num_images"])
+            scores = [_short(row[key]) for key in ("iou", "dice", "precision", "recall")]
+            lines.add_row(Text(name), scores[0], second, *scores[1:])
+        console.print(lines)
+
+
+def _range_of(pair: Sequence[float] | None) -> str:
+    return f"{pair[0]:.4f} to {pair[1]:.4f}" if pair else ""
 
 
 def _short(value: Any) -> str:

@@ -3,26 +3,26 @@
 import contextlib
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from logging.handlers import MemoryHandler
 from pathlib import Path
-from typing import Any
 
 import yaml
 
-from segwright import checkpoint
-from segwright.config import read_yaml
-from segwright.errors import ConfigError, SegwrightError
+from segwright.errors import SegwrightError
 from segwright.files import remove_leftovers, write_text
-from segwright.verbs.settings import Settings, settings_from
+from segwright.verbs.settings import Settings
 
 log = logging.getLogger("segwright")
 
 OF_A_RUN = {
     "best.pth", "last.pth", "config.yaml", "training_params.yaml", "training_params.json", "log.csv", "curves.png",
     "report.html", "samples", "split.json", "tensorboard", "train.log", "adapters.safetensors", "class_weights.json",
+    "data.json", "tracker.json", "last.engine", "wandb", "hierarchy.txt", "hierarchy.png", "evaluation",
 }  # fmt: skip
-"""Every name that a run writes into its folder; --overwrite removes these and nothing else."""
+"""Every name that a run writes into its folder (`evaluation` is where `compare` looks for its scores); --overwrite
+removes these, and links to best.pth, and nothing else."""
+BEST = "best.pth"
 ASIDE = ".replaced"
 """Behind the name of a run that --overwrite keeps until the new one has saved its first epoch."""
 
@@ -30,18 +30,6 @@ ASIDE = ".replaced"
 def run_folder(settings: Settings) -> Path:
     """Where the run lies unless another is there."""
     return Path(settings.run.output or Path("runs") / settings.name)
-
-
-def resume_point(settings: Settings) -> dict[str, Any] | None:
-    """The checkpoint to go on from; None where the run was stopped before its first. Writes nothing."""
-    folder = run_folder(settings)
-    if (folder / "config.yaml").is_file() and not any((folder / name).exists() for name in ("last.pth", "best.pth")):
-        same_config(read_yaml(folder / "config.yaml"), settings)
-        log.info("%s was stopped before its first epoch was saved; it begins anew", folder)
-        return None
-    payload = checkpoint.load(folder / "last.pth")
-    same_config(payload["config"], settings)
-    return payload
 
 
 def claim_folder(settings: Settings, resume: bool) -> Path:
@@ -59,7 +47,22 @@ def claim_folder(settings: Settings, resume: bool) -> Path:
             f"the run's folder {folder} cannot be made ({error}). Choose another with --output."
         ) from None
     write_text(folder / "config.yaml", yaml.safe_dump(settings.dump(), sort_keys=False))
+    if settings.run.best_as:
+        name_again(folder, settings.run.best_as)
     return folder
+
+
+def name_again(folder: Path, name: str) -> None:
+    """Links another name to best.pth, which need not be there yet, so that both are always the same weights."""
+    try:
+        (folder / name).symlink_to(BEST)
+    except OSError as error:
+        log.warning("%s cannot be linked to %s here (%s); use %s", name, BEST, error, folder / BEST)
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a run wrote this file or folder."""
+    return path.name in OF_A_RUN or (path.is_symlink() and path.readlink() == Path(BEST))
 
 
 def make_free(folder: Path) -> Path:
@@ -84,7 +87,7 @@ def set_aside(folder: Path) -> None:
     Raises:
         SegwrightError: the folder holds anything but a run, or cannot be renamed.
     """
-    foreign = sorted(path.name for path in folder.iterdir() if path.name not in OF_A_RUN and path.suffix != ".tmp")
+    foreign = sorted(path.name for path in folder.iterdir() if not is_ours(path) and path.suffix != ".tmp")
     if foreign:
         raise SegwrightError(
             f"{folder} holds what no run writes ({', '.join(foreign[:5])}), so --overwrite would cost more than a run. "
@@ -121,7 +124,7 @@ def settle(folder: Path) -> None:
 def remove_run(folder: Path) -> None:
     """Removes what a run writes, and the folder if nothing else lies in it."""
     for path in list(folder.iterdir()) if folder.is_dir() else ():
-        if path.name in OF_A_RUN or (path.name.startswith(".") and path.suffix == ".tmp"):
+        if is_ours(path) or (path.name.startswith(".") and path.suffix == ".tmp"):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path, ignore_errors=True)
             else:
@@ -150,27 +153,13 @@ def tidy(folder: Path, fresh: bool = True) -> Iterator[None]:
     settle(folder)
 
 
-def same_config(old: Mapping[str, Any], settings: Settings) -> None:
-    """Raises `ConfigError` where a run would go on with another config than it began with."""
-    old, new = settings_from(old).dump(), settings.dump()  # keys that are newer than the run have their defaults
-    free = {("run", key) for key in new["run"]} | {("input", "workers"), ("input", "cache"), ("train", "device")}
-    changed = [
-        f"{section}.{key}: {old[section][key]!r} -> {value!r}"
-        for section, values in new.items()
-        for key, value in values.items()
-        if (section, key) not in free and key in old[section] and old[section][key] != value
-    ]
-    if changed:
-        raise ConfigError(
-            "the run was begun with another config, so going on would be neither of the two: "
-            + "; ".join(changed)
-            + ". Resume with the same config, or begin a new run without --resume."
-        )
-
-
 @contextlib.contextmanager
-def logged() -> Iterator[Callable[[Path], None]]:
-    """Keeps what is logged until the run has a folder; calling the yielded function writes it all into that file."""
+def logged(here: bool = True) -> Iterator[Callable[[Path], None]]:
+    """Keeps what is logged until the run has a folder; calling the yielded function writes it all into that file.
+    Where it is not to be done `here`, another process does it."""
+    if not here:
+        yield lambda path: None
+        return
     buffer = MemoryHandler(capacity=10_000, flushLevel=logging.CRITICAL + 1)
     level = log.level
     log.setLevel(min(log.getEffectiveLevel(), logging.INFO))

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,9 @@ from segwright.images import write_png
 from segwright.inference import Predictor
 from segwright.metrics import scores
 from segwright.progress import bar
-from segwright.training.loop import Training
+from segwright.training.state import Training
 from segwright.verbs.scoring import Tally, add_samples
+from segwright.verbs.trees import PICTURE, TEXT, level_panels
 
 SHOWN = 4
 """How many of the best and of the worst images are drawn."""
@@ -38,18 +39,30 @@ def best_and_worst(
             sample = images[index]
             add_samples(tally, predictor, [sample], predictor.samples([sample]))
             progress.advance()
-    ranked = sorted(((float(scores(row)["iou"]), i) for i, row in enumerate(tally.counts.rows)), reverse=True)
-    shown = min(SHOWN, len(ranked))
+    return *draw_extremes(predictor, images, source, tally.counts.rows), tally
+
+
+def draw_extremes(
+    predictor: Predictor, images: EvaluationSet, source: Source, rows: Sequence[np.ndarray]
+) -> tuple[list[Sample], list[Sample]]:
+    """Comparisons of the images that went best and worst by their counts `rows`, (K, 3) each."""
+    ranked = sorted(((float(scores(row)["iou"]), i) for i, row in enumerate(rows)), reverse=True)
+    shown = min(SHOWN, (len(ranked) + 1) // 2)
     best, worst = ranked[:shown], ranked[::-1][: min(shown, len(ranked) - shown)]
     drawn = [[_draw(predictor, images, source, iou, index) for iou, index in pairs] for pairs in (best, worst)]
-    return drawn[0], drawn[1], tally
+    return drawn[0], drawn[1]
 
 
 def _draw(predictor: Predictor, images: EvaluationSet, source: Source, iou: float, index: int) -> Sample:
     sample = images[index]
     truth = sample["mask"].numpy()
-    prediction = predictor.ids(predictor.samples([sample])[0], truth.shape)
+    logits = predictor.samples([sample])[0]
     name, image = images.split.path(index).name, images.split.image(index)
+    if predictor.tree:
+        levels, _ = predictor.levels(logits, truth.shape)
+        tree = predictor.tree.hierarchy
+        return name, level_panels(image, truth, levels, tree, source.classes, source.colours), iou
+    prediction = predictor.ids(logits, truth.shape)
     if source.num_classes == 1:
         return name, comparison(image, truth, prediction), iou
     return name, panels(image, truth, prediction, source.classes, class_colours(source.classes, source.colours)), iou
@@ -90,7 +103,8 @@ def split_metrics(tally: Tally, source: Source) -> dict[str, Any]:
     total = tally.counts.total()
     near = {"f1_2px": tally.near.f1()} if tally.near else {}
     classes = {name: scores(total[i : i + 1]) for i, name in enumerate(source.classes)} if len(total) > 1 else {}
-    return {**scores(total), **near, **({"per class": classes} if classes else {})}
+    of_tree = tally.tree.scores() if tally.tree else {}
+    return {**scores(total), **near, **of_tree, **({"per class": classes} if classes else {})}
 
 
 def write_report(
@@ -105,14 +119,16 @@ def write_report(
 ) -> None:
     """One page with everything, that needs no network: curves, numbers, best and worst images, the config."""
     config = yaml.safe_load((run / "config.yaml").read_text())
+    drawn = run / PICTURE
     report(
         path,
         title=title,
         facts=facts,
         metrics=metrics,
         history=rows,
-        figures=[],
+        figures=[("the tree of classes", drawn)] if drawn.is_file() else [],
         best=samples[0],
         worst=samples[1],
         config=json.dumps(config, indent=2),
+        tree=(run / TEXT).read_text() if drawn.is_file() else "",
     )

@@ -1,5 +1,7 @@
 """Running a model over a split and counting: shared by validation and evaluation."""
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -33,18 +35,28 @@ class Tally:
         if self.near:
             self.near.add(prediction, truth)
 
+    def reduce(self, add: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        """The counts of all processes, with what adds a tensor up over them."""
+        self.counts.reduce(add)
+        if self.tree:
+            self.tree.reduce(add)
+
 
 def validation(predictor: Predictor, batches: DataLoader, num_classes: int, loss: nn.Module) -> dict[str, float]:
-    """Loss at the network's size; IoU, Dice, precision and recall at the images' own size."""
-    tally, losses = Tally(num_classes, tree=predictor.tree), []
+    """Loss at the network's size; IoU, Dice, precision and recall at the images' own size. Of several processes each
+    runs over its batches, and all have the scores of all images."""
+    engine, tally, losses = predictor.engine, Tally(num_classes, tree=predictor.tree), []
+    engine.share_buffers(predictor.bare)
     with bar("validate", len(batches)) as progress:
         for samples in batches:
             logits = predictor.samples(samples)
             losses += [sample_loss(loss, x, sample) for x, sample in zip(logits, samples, strict=True)]
             add_samples(tally, predictor, samples, logits)
             progress.advance()
+    tally.reduce(engine.sum)
+    total, images = engine.sum(torch.tensor([math.fsum(losses), len(losses)], dtype=torch.float64)).tolist()
     of_tree = tally.tree.scores() if tally.tree else {}
-    return {"loss": float(np.mean(losses)), **scores(tally.counts.total()), **of_tree}
+    return {"loss": total / images, **scores(tally.counts.total()), **of_tree}
 
 
 def sample_loss(loss: nn.Module, logits: torch.Tensor, sample: dict[str, Any]) -> float:

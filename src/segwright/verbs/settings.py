@@ -1,9 +1,9 @@
 """All sections of a configuration together: the one place that knows every part's dataclass."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from segwright.config import Choice, as_mapping, dump, merge, parse_overrides, resolve
 from segwright.data import Config as InputConfig
@@ -17,9 +17,10 @@ from segwright.inference import Config as PredictConfig
 from segwright.lora import Config as LoraConfig
 from segwright.losses import LOSSES
 from segwright.model import Config as ModelConfig
-from segwright.model import EncoderConfig, preset, run_name
+from segwright.model import EncoderConfig, run_name
+from segwright.presets import preset
 from segwright.splitting import Config as SplitConfig
-from segwright.training.loop import Config as TrainConfig
+from segwright.training.config import Config as TrainConfig
 from segwright.training.optim import Config as OptimConfig
 from segwright.training.schedules import SCHEDULES
 from segwright.transforms import Config as AugmentConfig
@@ -28,13 +29,21 @@ from segwright.transforms import Config as AugmentConfig
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
     output: str | None = None
-    """The run's folder; none: runs/<name of the model>."""
+    """The run's folder; {name} in it is the model's name, {variant} the end of that (b2). None: runs/{name}."""
+    best_as: str | None = None
+    """Another name, in the run's folder, under which best.pth is found, too."""
     overwrite: bool = False
     """Empty a folder that holds a run, instead of taking the next free name."""
     check: bool = True
     """Check the data before training."""
+    tracker: Literal["mlflow", "wandb"] | None = None
+    """A service that keeps the run's log as well, set up by its own environment variables."""
     commercial: bool = False
     """Refuse pretrained weights whose licence forbids commercial use or is not known."""
+
+    def __post_init__(self) -> None:
+        if self.best_as is not None and Path(self.best_as).name != self.best_as:
+            raise ConfigError(f"run.best_as is '{self.best_as}'; it is a name in the run's folder. Give one without /.")
 
 
 SCHEMA: dict[str, Any] = {
@@ -114,7 +123,8 @@ def settings_from(values: Mapping[str, Any]) -> Settings:
     loss = values.get("loss") or {}
     is_open = isinstance(loss, Mapping) and not loss.get("name")
     defaults = {**DEFAULTS, "loss": _loss_with(loss)} if is_open else DEFAULTS
-    settings = Settings(**resolve(preset(values), SCHEMA, defaults), loss_is_open=is_open)
+    settings = _placed(Settings(**resolve(preset(values), SCHEMA, defaults), loss_is_open=is_open))
+    settings = _with_embedding(settings)
     if settings.lora.enabled and settings.train.freeze_encoder:
         raise ConfigError(
             "lora.enabled and train.freeze_encoder are both true: LoRA freezes the encoder's own weights by itself, "
@@ -122,6 +132,15 @@ def settings_from(values: Mapping[str, Any]) -> Settings:
             "for the first epochs."
         )
     return settings
+
+
+def _placed(settings: Settings) -> Settings:
+    """The same, with the model's name in the run's folder where that asks for it."""
+    if settings.run.output is None:
+        return settings
+    output = settings.run.output.replace("{name}", settings.name)
+    output = output.replace("{variant}", settings.name.rpartition("_")[2])
+    return replace(settings, run=replace(settings.run, output=output))
 
 
 def _with_reader(values: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -146,6 +165,28 @@ def _with_tree(values: Mapping[str, Any]) -> Mapping[str, Any]:
             "Write the tree, e.g. hierarchy: {classes: {ground: [road, pavement], sky: 4}}, or use ce_dice."
         )
     return merge(values, {"loss": {"name": LOSS_OF_TREE}}) if tree.get("classes") and not loss.get("name") else values
+
+
+EMBEDDING = 256
+"""Channels of an embedding where a loss asks for one and nobody says how many, as in the paper of the tree-triplet."""
+
+
+def _with_embedding(settings: Settings) -> Settings:
+    """The same, with an embedding where the loss compares places. Raises `ConfigError` where only one of both is."""
+    asked, given = getattr(settings.loss.config, "triplet_weight", 0) > 0, settings.model.embedding
+    if asked and given is None:
+        return replace(settings, model=replace(settings.model, embedding=EMBEDDING))
+    if asked and given == 0:
+        raise ConfigError(
+            "loss.triplet_weight asks for the tree-triplet loss, which compares embeddings, but model.embedding is 0, "
+            "which is none. Leave model.embedding out, or set loss.triplet_weight=0."
+        )
+    if given and not asked:
+        raise ConfigError(
+            f"model.embedding is {given}, but nothing would train it: the loss compares no embeddings. Leave it out, "
+            "or set loss.name=tree with loss.triplet_weight=1."
+        )
+    return settings
 
 
 def _loss_with(keys: Iterable[str]) -> str:

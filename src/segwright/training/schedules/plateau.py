@@ -8,6 +8,9 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from segwright.errors import ConfigError
 
+LOOKS_AT_THE_END = False
+"""A run may be lengthened."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
@@ -27,6 +30,7 @@ class Plateau:
     per_step = False
 
     def __init__(self, optimizer: Optimizer, factor: float, patience: int) -> None:
+        self._optimizer, self._first = optimizer, [group["lr"] for group in optimizer.param_groups]
         self._torch = ReduceLROnPlateau(optimizer, mode="max", factor=factor, patience=patience)
 
     def step(self, score: float) -> None:
@@ -34,12 +38,17 @@ class Plateau:
         self._torch.step(score)
 
     def state_dict(self) -> dict[str, Any]:
-        return self._torch.state_dict()
+        return {"torch": self._torch.state_dict(), "first": self._first}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._torch.load_state_dict(state)
+        """After the optimizer's: its rates are as they were lowered. Where the run goes on with others than it began
+        with, they are lowered as much."""
+        self._torch.load_state_dict(state["torch"])
+        for group, before, now in zip(self._optimizer.param_groups, state["first"], self._first, strict=True):
+            if now != before:
+                group["lr"] *= now / before
 
 
-def build(config: Config, optimizer: Optimizer, total_steps: int) -> Plateau:
+def build(config: Config, optimizer: Optimizer, total_steps: int, epoch_steps: int) -> Plateau:
     """The schedule; it needs no number of steps."""
     return Plateau(optimizer, config.factor, config.patience)
