@@ -3,6 +3,10 @@
 import errno
 import importlib.util
 import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # several tests at a time: threads that wait must not burn each other's cores
+    os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+
 import socket
 from pathlib import Path
 from typing import Any
