@@ -204,6 +204,7 @@ def run_config(data, folder, **loss):
     return small(data, folder, data=own, loss=loss, train=short, run={"check": False})
 
 
+@pytest.mark.slow
 def test_a_run_on_several_classes_trains_with_ce_dice_and_saves_its_weights(several, tmp_path):
     run = segwright.train(run_config(several, tmp_path / "run", class_weights="inverse_sqrt"))
     saved = json.loads((run.folder / "class_weights.json").read_text())

@@ -175,6 +175,7 @@ def test_the_images_drawn_are_those_on_which_runs_differ_most_and_then_the_worst
     assert choose([first, second]) == [0, 2, 4, 6, 7, 1]
 
 
+@pytest.mark.slow
 def test_real_runs_are_compared_with_pictures_of_their_masks(finished, tmp_path, monkeypatch, capsys):
     runs = [tmp_path / "best", tmp_path / "last"]
     for folder in runs:

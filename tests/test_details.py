@@ -55,6 +55,7 @@ def read(run: Path) -> dict:
     return json.loads((run / "evaluation/metrics_valid.json").read_text())
 
 
+@pytest.mark.slow
 def test_each_craft_has_scores_which_are_those_of_its_images_alone(evaluated):
     names, classes, counts = details.read_counts(evaluated / "evaluation/per_image_valid.csv")
     assert names == [

@@ -253,6 +253,7 @@ def test_an_unreachable_hub_is_one_warning_and_random_weights_at_once(
     assert elapsed_s < 5
 
 
+@pytest.mark.slow
 def test_a_host_that_never_answers_is_given_up_in_time(
     nowhere: str, silent: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -45,6 +45,7 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_no_draft(tmp_path):
     assert (tmp_path / "a").read_text() == "old"
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_the_last_checkpoint(tmp_path):
     path = tmp_path / "last.pth"
     checkpoint.save(path, {**HEADER, "model": {"w": torch.ones(3)}})

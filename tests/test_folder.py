@@ -637,6 +637,7 @@ def test_every_readers_example_is_known_by_its_reader(name, tmp_path):
 # real data
 
 
+@pytest.mark.slow
 def test_colour_masks_of_camvid_equal_its_index_masks(real_data):
     index, colours = scan(real_data / "camvid"), scan(real_data / "camvid_rgb")
     assert list(index.classes) == list(colours.classes)

@@ -123,6 +123,7 @@ def test_a_files_checksum_and_the_users_statement_stand_in_the_runs_record(paint
     assert json.loads((resumed.folder / "training_params.json").read_text())["weights"] == expected
 
 
+@pytest.mark.slow
 def test_random_weights_are_recorded_as_such_whatever_is_stated(finished):
     assert checkpoint.load(finished / "best.pth")["weights"] == {"origin": "random", "licence": None}
     model = segwright.load(finished / "best.pth")

@@ -138,6 +138,7 @@ def same_with_gradient(ours, theirs, logits, mask):
     assert torch.allclose(torch.autograd.grad(a, x)[0], torch.autograd.grad(b, y)[0], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_monais_own_losses_agree_in_value_and_gradient():
     losses = pytest.importorskip("monai.losses", reason="MONAI is not installed")
     z, y = random_case()

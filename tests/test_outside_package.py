@@ -73,6 +73,7 @@ def clean(monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore:Overwriting mine_net in registry")
+@pytest.mark.slow
 def test_an_installed_packages_head_and_encoder_train_by_their_names(painted, tmp_path, monkeypatch, clean):
     monkeypatch.syspath_prepend(str(install(write_package(tmp_path / "package"), POINTS)))
     assert "mine" in sorted(HEADS)

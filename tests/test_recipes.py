@@ -20,6 +20,7 @@ def test_every_recipe_loads(path):
     assert gather(path, {"data.root": "x"}).name
 
 
+@pytest.mark.slow
 def test_the_generated_page_is_current():
     code = "import sys; sys.path.insert(0, 'docs'); import generate; print(generate.page(), end='')"
     page = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPO).stdout

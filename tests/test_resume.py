@@ -117,6 +117,7 @@ def test_a_skipped_step_stays_skipped_when_the_run_goes_on(painted, tmp_path, mo
     assert [row["train_loss"] for row in whole.rows] == [row["train_loss"] for row in resumed.rows]
 
 
+@pytest.mark.slow
 def test_a_signal_in_validation_ends_it_at_once_and_it_is_done_anew(painted, tmp_path, monkeypatch):
     config = small(painted, tmp_path / "r", train={"epochs": 1, "freeze_epochs": 0, "batch_size": 2, "ema": 0.5})
     seen = []

@@ -55,6 +55,7 @@ def test_an_overwriting_run_that_fails_before_its_first_checkpoint_gives_the_old
     assert waits, "the old run was gone before the new one had anything"
 
 
+@pytest.mark.slow
 def test_an_overwriting_run_that_fails_later_keeps_its_own_checkpoint(painted, tmp_path, monkeypatch):
     step, calls, old = loop.train_step, [0], a_run(tmp_path / "r", "old")
 

@@ -333,6 +333,7 @@ def lists_of(run: segwright.Run) -> dict[str, list[str]]:
     return read_record(run.folder / "split.json")
 
 
+@pytest.mark.slow
 def test_a_run_writes_its_division(run):
     assert {name: len(names) for name, names in lists_of(run).items()} == {"train": 8, "valid": 2}
     assert json.loads((run.folder / "split.json").read_text())["made"]["val_fraction"] == 0.2

@@ -54,6 +54,7 @@ def test_freezing_toggles_requires_grad_and_norms_and_is_logged(caplog):
     assert [m.split(",")[0] for m in messages] == ["epoch 1: encoder frozen", "epoch 3: encoder unfrozen"]
 
 
+@pytest.mark.slow
 def test_a_frozen_encoder_stays_as_it_is_and_thawed_it_moves(finished, painted, tmp_path, monkeypatch):
     seen = []
     begin = loop.begin_epoch
@@ -109,6 +110,7 @@ def test_best_is_the_epoch_with_the_highest_validation_iou(finished):
     assert best["epoch"] == values.index(max(values)) + 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "sections",
     [
@@ -190,6 +192,7 @@ def test_overwrite_removes_a_run_and_nothing_else(painted, tmp_path):
     assert sorted(path.name for path in folder.iterdir()) == ["config.yaml", "thesis.txt"]
 
 
+@pytest.mark.slow
 def test_a_config_that_cannot_be_built_costs_no_run_and_leaves_no_folder(painted, tmp_path):
     folder = tmp_path / "r"
     first = segwright.train(small(painted, folder, train={"epochs": 1, "freeze_epochs": 0}))
@@ -266,6 +269,7 @@ def test_a_gradient_that_is_not_finite_stops_before_it_reaches_the_weights(paint
         segwright.train(small(painted, tmp_path / "skip", train=skipping))
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_can_be_skipped_and_counted(painted, tmp_path, monkeypatch, caplog):
     real, calls = loop.train_step, [0]
 

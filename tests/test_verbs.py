@@ -39,6 +39,7 @@ def test_evaluate_counts_what_numpy_counts_on_the_masks_that_infer_writes(finish
     assert metrics["iou"] == pytest.approx(tp / max(tp + fp + fn, 1))
 
 
+@pytest.mark.slow
 def test_threshold_auto_is_the_best_on_valid(finished, tmp_path):
     auto = segwright.evaluate(finished / "best.pth", output=tmp_path, threshold="auto")["threshold"]
 
