@@ -122,6 +122,17 @@ def test_a_run_that_goes_on_does_not_count_again(tmp_path):
     ClassWeights([1.0, 0.5, 1.5], CLASSES, "inverse").save(file)
     assert class_weights_for("inverse", CLASSES, split, file).class_weights == [1.0, 0.5, 1.5]
     assert split.read == 0
+    assert class_weights_for("inverse_sqrt", CLASSES, split, file).class_weights == [1.0, 1.0, 1.0]
+
+
+def test_a_file_of_weights_that_changed_stops_a_run_that_goes_on(tmp_path):
+    own, given = tmp_path / "class_weights.json", tmp_path / "w.json"
+    for file in (own, given):
+        ClassWeights([1.0, 0.5, 1.5], CLASSES, "inverse").save(file)
+    assert class_weights_for(str(given), CLASSES, Masks([[0]]), own).class_weights == [1.0, 0.5, 1.5]
+    ClassWeights([1.0, 1.0, 1.0], CLASSES, "inverse").save(given)
+    with pytest.raises(ConfigError, match="other class weights than the run began with"):
+        class_weights_for(str(given), CLASSES, Masks([[0]]), own)
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,8 @@ def test_an_overwriting_run_that_fails_later_keeps_its_own_checkpoint(painted, t
 
 
 def test_after_a_kill_the_run_that_has_weights_is_kept(tmp_path):
-    """Killed before its first checkpoint, the new run is given up; killed after it, the old one."""
+    """Killed before its first checkpoint, the new run is given up; killed after its first epoch, the old one; between
+    the two, when a save of the first epoch may be gone on from, neither."""
     folder = a_run(tmp_path / "r", "old")
     set_aside(folder)
     a_run(folder, "new")
@@ -82,6 +83,9 @@ def test_after_a_kill_the_run_that_has_weights_is_kept(tmp_path):
     set_aside(folder)
     a_run(folder, "new")
     (folder / "last.pth").write_text("")
+    settle(folder)
+    assert listing(tmp_path) == ["r", "r.replaced"]
+    (folder / "best.pth").write_text("")
     settle(folder)
     assert (folder / "config.yaml").read_text() == "new"
     assert listing(tmp_path) == ["r"]
@@ -93,6 +97,11 @@ def test_a_second_overwrite_after_a_kill_loses_no_weights(tmp_path):
     a_run(folder, "killed at once")
     set_aside(folder)
     assert (aside(folder) / "config.yaml").read_text() == "old"
+    a_run(folder, "killed in its first epoch")
+    (folder / "last.pth").write_text("")
+    set_aside(folder)
+    assert (aside(folder) / "config.yaml").read_text() == "old"
+    assert not folder.exists()
 
 
 def test_a_folder_with_more_than_a_run_is_not_moved(tmp_path):

@@ -85,11 +85,20 @@ def class_weights_for(
     if not isinstance(wanted, str):
         _check_values(wanted, classes, "loss.class_weights")
         return ClassWeights([float(weight) for weight in wanted], list(classes), "given")
+    earlier = read(saved, classes) if saved is not None and Path(saved).is_file() else None
     if wanted not in METHODS:
-        return read(wanted, classes)
-    if saved is not None and Path(saved).is_file():
-        return read(saved, classes)
-    return compute(wanted, classes, train)
+        return _unchanged(read(wanted, classes), wanted, earlier)
+    return earlier if earlier and earlier.method == wanted else compute(wanted, classes, train)
+
+
+def _unchanged(given: ClassWeights, path: str, earlier: ClassWeights | None) -> ClassWeights:
+    """Raises `ConfigError` where a file has other weights than the run began with."""
+    if earlier and earlier.class_weights != given.class_weights:
+        raise ConfigError(
+            f"{path} has other class weights than the run began with, so going on would be neither of the two. Name "
+            "the run's own file, class_weights.json in its folder, or begin a new run."
+        )
+    return given
 
 
 def compute(method: str, classes: Sequence[str], train: Split) -> ClassWeights:

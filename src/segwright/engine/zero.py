@@ -12,6 +12,7 @@ import io
 import logging
 import math
 import os
+import pickle
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -169,7 +170,11 @@ class ShardedOptimizer(torch.optim.Optimizer):
         path = part(folder, state["save"], group.rank)
         if not path.is_file():
             raise WeightsError(f"{path} is missing, a part of the optimizer's state. Restore it, or train anew.")
-        self._base.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        try:
+            own = torch.load(path, map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+            raise WeightsError(f"{path}, a part of the optimizer's state, is damaged. Restore it.") from error
+        self._base.load_state_dict(own)
         self._zero.refresh_fp32_params()
         self._named = state["save"]
 

@@ -4,8 +4,11 @@
 `trained`. Neither holds a random state: every number is drawn from (seed, epoch, step).
 """
 
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from segwright import checkpoint
 from segwright.errors import ConfigError, SegwrightError
@@ -22,12 +25,29 @@ def save_checkpoints(t: Training, best: bool) -> None:
 def save_last(t: Training) -> None:
     """All that going on takes. Called on all processes."""
     optimizer = t.engine.optimizer_state(t.optimizer, t.folder)
+    now = under_way_of_all(t)
     if t.engine.is_main:
         resume = {"optimizer": optimizer, "schedule": t.schedule.state_dict(), "engine": t.engine.state_dict()}
         averaged = {"trained": t.bare.state_dict(), "ema_updates": t.average.updates} if t.average else {}
-        payload = {"model": weights(t), **averaged, **t.header, **t.state.dump(), **resume, "identity": t.identity}
+        payload = {
+            "model": weights(t),
+            **averaged,
+            **t.header,
+            **t.state.dump(),
+            **now,
+            **resume,
+            "identity": t.identity,
+        }
         checkpoint.save(t.folder / "last.pth", payload)
     t.engine.wait()
+
+
+def under_way_of_all(t: Training) -> dict[str, Any]:
+    """The epoch under way as all processes together have it: their mean loss, all their images."""
+    own = t.state.under_way
+    sums = torch.tensor([own.loss_sum, own.images], dtype=torch.float64, device=t.engine.device)
+    loss, images = t.engine.sum(sums).tolist()
+    return {"under_way": asdict(replace(own, loss_sum=loss / t.engine.processes, images=round(images)))}
 
 
 def save_best(t: Training) -> None:
@@ -55,6 +75,7 @@ def restore(t: Training, payload: dict[str, Any], path: Path) -> None:
     t.schedule.load_state_dict(payload["schedule"])
     t.engine.load_state_dict(payload["engine"])
     t.state = State.of(payload)
+    t.state.under_way.images //= t.engine.processes
     if t.records:
         t.records.restore(t.state.rows)
     if t.engine.is_main and t.state.best_epoch == t.state.epoch and not t.state.under_way.steps:

@@ -48,14 +48,14 @@ def train_step(t: Training, batches: list[Batch]) -> float | None:
 def add_gradients(t: Training, batches: list[Batch]) -> tuple[float, bool]:
     """Adds up the gradients of the batches' mean loss. Their losses' sum, and whether it is finite on all processes;
     where it is not, the last batch, whose gradients the processes exchange, has none."""
-    total = 0.0
+    total, every = 0.0, t.engine.distributed == "zero2"  # which exchanges gradients after each batch
     for number, batch in enumerate(batches, 1):
         last = number == len(batches)
         with t.engine.accumulating(t.model, last=last):
             image, mask = to_device(batch, t.engine, t.bare)
             loss = loss_of(t, image, mask)
             total += float(loss.detach())
-            if last and t.engine.any(not math.isfinite(total)):
+            if (last or every) and t.engine.any(not math.isfinite(total)):
                 return total, False
             if math.isfinite(total):
                 t.engine.backward(loss)
@@ -84,7 +84,8 @@ def not_finite(t: Training, batches: list[Batch], loss: float, norm: float) -> N
     if not math.isfinite(loss):
         what = f"the loss is {loss} on these images: {names}"
     elif not math.isfinite(norm):
-        what = f"the gradient's norm is {norm} on these images: {names}"
+        where = "these images" if t.engine.processes == 1 else "the images of one of the processes, of this one"
+        what = f"the gradient's norm is {norm} on {where}: {names}"
     else:
         what = "the loss is not finite on another process, which names its images"
     if t.config.on_nan == "stop":
@@ -92,4 +93,4 @@ def not_finite(t: Training, batches: list[Batch], loss: float, norm: float) -> N
             f"{what}. Nothing can be learnt from that; the checkpoints hold the "
             "last good epoch. Look at the images, lower optim.lr, set train.amp=false, or train.on_nan=skip."
         )
-    log.warning("step skipped: %s", what)
+    log.log(logging.WARNING if t.engine.is_main else logging.ERROR, "step skipped: %s", what)  # others log errors alone

@@ -37,6 +37,7 @@ def claim_folder(settings: Settings, resume: bool) -> Path:
     folder = run_folder(settings)
     if resume:
         remove_leftovers(folder)
+        write_text(folder / "config.yaml", yaml.safe_dump(settings.dump(), sort_keys=False))
         return folder
     if settings.run.overwrite and folder.is_dir() and any(folder.iterdir()):
         set_aside(folder)
@@ -95,7 +96,10 @@ def set_aside(folder: Path) -> None:
         )
     try:
         settle(folder)  # an earlier one may have been killed
-        folder.rename(aside(folder))
+        if aside(folder).is_dir():  # it was, in its first epoch
+            remove_run(folder)
+        else:
+            folder.rename(aside(folder))
     except OSError as error:
         raise SegwrightError(f"{folder} cannot be renamed ({error}). Choose another folder with --output.") from None
 
@@ -106,12 +110,16 @@ def aside(folder: Path) -> Path:
 
 
 def settle(folder: Path) -> None:
-    """Of a run and the one that it is to replace, keeps the new one if it has saved an epoch, else the old one."""
+    """Of a run and the one that it is to replace, keeps the new one if it has saved an epoch; both, if it was stopped
+    in its first; else the old one."""
     old = aside(folder)
     if not old.is_dir():
         return
-    if (folder / "last.pth").exists():
+    if (folder / BEST).exists():
         remove_run(old)
+        return
+    if (folder / "last.pth").exists():
+        log.info("%s has no epoch yet; until it has, the run that it replaces is kept as %s", folder, old)
         return
     remove_run(folder)
     if folder.exists():

@@ -16,7 +16,7 @@ from segwright.config import read_yaml
 from segwright.data.fingerprint import census, digest
 from segwright.datasets.base import Source
 from segwright.engine import Engine
-from segwright.errors import ConfigError
+from segwright.errors import ConfigError, WeightsError
 from segwright.files import write_text
 from segwright.training.schedules import SCHEDULES
 from segwright.verbs.folder import run_folder
@@ -86,6 +86,11 @@ def resume_point(settings: Settings, identity: Identity, anyway: bool = False) -
         log.info("%s was stopped before its first checkpoint was saved; it begins anew", folder)
         return None
     payload = checkpoint.load(folder / "last.pth")
+    if "identity" not in payload:
+        raise WeightsError(
+            f"{folder / 'last.pth'} was written by an earlier version, which noted too little for a run to go on. Its "
+            "weights can be evaluated and used all the same; train anew."
+        )
     changes = changed_config(payload["config"], settings)
     judge(changes + changed_identity(payload["identity"], identity, folder), anyway)
     return payload

@@ -43,7 +43,8 @@ class Plateau:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """After the optimizer's: its rates are as they were lowered. Where the run goes on with others than it began
         with, they are lowered as much."""
-        self._torch.load_state_dict(state["torch"])
+        own = {key: getattr(self._torch, key) for key in ("factor", "patience")}  # the config's, should they differ
+        self._torch.load_state_dict(state["torch"] | own)
         for group, before, now in zip(self._optimizer.param_groups, state["first"], self._first, strict=True):
             if now != before:
                 group["lr"] *= now / before
