@@ -13,6 +13,7 @@ import segwright
 from segwright.cli import main
 from segwright.errors import DataError
 from segwright.metrics import scores
+from segwright.verbs import compare_pictures
 from segwright.verbs.compare import compare
 from segwright.verbs.compare_pictures import choose
 from segwright.verbs.compare_report import by_class, differences, markdown, overall, verdict
@@ -71,7 +72,8 @@ def test_the_best_comes_first_and_a_steady_difference_is_real(three, tmp_path):
     }
     for pair in result.pairs:
         assert pair.iou.value == pytest.approx(result.iou[pair.better][0] - result.iou[pair.other][0])
-        assert pair.iou.low <= pair.iou.value <= pair.iou.high
+        low, high = pair.iou.between
+        assert low <= pair.iou.value <= high
     told = verdict(result)
     assert "better than bad, and the difference is real" in told
     assert "40 images cannot tell them apart" in told
@@ -166,6 +168,104 @@ def test_an_evaluation_older_than_its_weights_and_a_run_not_finished_are_told(th
 def test_equal_names_are_told_apart_by_their_folders(tmp_path):
     runs = [run(tmp_path / parent / "r", GOOD) for parent in ("a", "b")]
     assert {one.name for one in compare(runs, output=tmp_path / "out", pictures=False).runs} == set(map(str, runs))
+
+
+def test_a_run_named_twice_is_refused(three, tmp_path):
+    (tmp_path / "again").symlink_to(three[0])
+    for other in (three[0], tmp_path / "again"):
+        with pytest.raises(DataError, match=r"named twice \(.*bad"):
+            compare([three[0], three[1], other], output=tmp_path / "out")
+
+
+def test_five_images_are_too_few_for_a_real_difference(tmp_path):
+    runs = [run(tmp_path / name, rows[:5], images=IMAGES[:5]) for name, rows in (("good", GOOD), ("bad", BAD))]
+    (pair,) = compare(runs, output=tmp_path / "out", pictures=False).pairs
+    assert (pair.better, pair.iou.p, pair.real) == ("good", 1 / 16, False)
+
+
+def test_one_image_is_compared_without_intervals(tmp_path):
+    runs = [run(tmp_path / name, rows[:1], images=IMAGES[:1]) for name, rows in (("good", GOOD), ("bad", BAD))]
+    result = compare(runs, output=tmp_path / "out", pictures=False)
+    assert (result.pairs[0].iou.p, differences(result)[1][3:]) == (1.0, ["-", "1", "no"])
+    assert overall(result)[1][2] == "-"
+
+
+def test_of_twelve_runs_the_one_that_is_better_is_really_better(tmp_path):
+    """66 pairs: a p value of 2,000 draws is at least 2/2001, which times 66 is 0.066."""
+    names = [f"bad{number}" for number in range(11)]
+    runs = [run(tmp_path / "good", GOOD), *(run(tmp_path / name, BAD) for name in names)]
+    result = compare(runs, output=tmp_path / "out", pictures=False)
+    assert {pair.other for pair in result.pairs if pair.real} == set(names)
+
+
+def test_runs_are_compared_over_the_classes_that_the_masks_have(tmp_path):
+    """One stray pixel of a class that no mask has would halve a run's mean."""
+    classes, nothing = [*CLASSES, "absent"], np.zeros((40, 1, 3), int)
+    stray = nothing.copy()
+    stray[3, 0, 1] = 1
+    runs = [
+        run(tmp_path / "good", np.concatenate([GOOD, stray], 1), classes=classes),
+        run(tmp_path / "bad", np.concatenate([BAD, nothing], 1), classes=classes),
+    ]
+    result = compare(runs, output=tmp_path / "out", pictures=False)
+    assert [one.name for one in result.runs] == ["good", "bad"]
+    assert result.iou["good"][0] == pytest.approx(scores(GOOD.sum(0))["iou"])
+    assert overall(result)[1][3] == f"{scores(GOOD.sum(0))['dice']:.4f}"
+    assert result.iou["good"][1] == compare_two(tmp_path).iou["good"][1]
+    assert result.per_class["absent"]["good"][0] == 0
+
+
+def compare_two(folder: Path):
+    runs = [run(folder / "plain" / name, rows) for name, rows in (("good", GOOD), ("bad", BAD))]
+    return compare(runs, output=folder / "out", pictures=False)
+
+
+def test_masks_that_hold_nothing_are_compared_all_the_same(tmp_path):
+    stray = np.zeros((40, 1, 3), int)
+    stray[3, 0, 1] = 1
+    runs = [
+        run(tmp_path / name, rows, classes=["crack"], images=IMAGES) for name, rows in (("a", stray), ("b", stray * 0))
+    ]
+    result = compare(runs, output=tmp_path / "out", pictures=False)
+    assert [(one.name, result.iou[one.name][0]) for one in result.runs] == [("b", 1.0), ("a", 0.0)]
+    assert not result.pairs[0].real
+
+
+def evaluated_with(folder: Path, **values) -> Path:
+    path = folder / "evaluation/metrics_test.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"evaluated_with": values}))
+    return folder
+
+
+def test_runs_evaluated_in_different_ways_are_told(three, tmp_path, caplog):
+    ways = ({"predict.threshold": 0.4}, {"predict.threshold": 0.7}, {"predict.threshold": 0.4})
+    for folder, way in zip(three, ways, strict=True):
+        evaluated_with(folder, **way, **{"input.size": [64, 96]})
+    with caplog.at_level(logging.WARNING):
+        text = markdown(compare(three, output=tmp_path / "out", pictures=False))
+    for told in (text, caplog.text, (tmp_path / "out/comparison.html").read_text()):
+        assert "0.4 (same, bad)" in told
+        assert "predict.threshold 0.7 (good)" in told
+        assert "input.size" not in told
+    for folder in three:
+        evaluated_with(folder, **ways[0])
+    assert "different ways" not in markdown(compare(three, output=tmp_path / "out", pictures=False))
+
+
+def test_pictures_are_drawn_as_the_runs_were_evaluated(finished, tmp_path, monkeypatch):
+    """The masks drawn are those that were counted, not those of the config's own threshold, flips and size."""
+    asked = {"threshold": "0.7", "overrides": ["predict.flips=true", "input.size=[32, 64]"]}
+    runs = [tmp_path / name for name in ("plain", "asked")]
+    for folder, way in zip(runs, ({}, asked), strict=True):
+        shutil.copytree(finished, folder)
+        segwright.evaluate(folder / "best.pth", output=folder / "evaluation", pictures=False, **way)
+    used = {}
+    monkeypatch.setattr(
+        compare_pictures, "predicted", lambda loaded, image: used.setdefault(id(loaded), loaded) and image[..., 0] * 0
+    )
+    compare_pictures.pictures_of(compare(runs, output=tmp_path / "out", pictures=False))
+    ways = {(x.predictor.config.threshold, x.predictor.config.flips, x.settings.input.pixels()) for x in used.values()}
+    assert ways == {(0.05, False, (64, 96)), (0.7, True, (32, 64))}
 
 
 def test_the_images_drawn_are_those_on_which_runs_differ_most_and_then_the_worst_of_all():

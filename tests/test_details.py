@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,16 @@ from segwright.datasets.mapping import Config as ClassesConfig
 from segwright.datasets.mapping import mapped
 from segwright.drawing.confusion import confusion_png
 from segwright.errors import DataError
+from segwright.hierarchy import read as read_tree
 from segwright.metrics import Counts, scores
 from segwright.splitting import Config as SplitConfig
 from segwright.splitting import divided
 from segwright.verbs import details
 from segwright.verbs.evaluate import load_model
 from segwright.verbs.infer import network_logits
+from segwright.verbs.pictures import split_metrics
+from segwright.verbs.scoring import Tally
+from segwright.verbs.tree_scores import TreeTally
 
 TINY = {
     "encoder": {"name": "test_resnet", "pretrained": False},
@@ -131,6 +136,28 @@ def test_a_sample_keeps_its_group_through_class_mapping_division_and_preloading(
     config = InputConfig(size=32, preload="disk", cache=str(tmp_path))
     block = preloaded(config, named.splits["train"], {})
     assert group_of(block, 0) == "VenusExpress"
+
+
+ABSENT = dict.fromkeys(("iou", "dice", "precision", "recall"))
+
+
+def test_a_class_that_is_nowhere_has_no_scores_of_its_own(tmp_path):
+    source = folder.build(folder.Config(root=str(folder.example(tmp_path / "f"))))
+    tally = Tally(3, thorough=True)
+    tally.counts.add(np.array([[0, 1]]), np.array([[0, 0]]))
+    metrics = details.summarise(tally, source.splits["train"], ["a", "b", "c"], None)
+    assert metrics["per_class"]["c"] == ABSENT
+    assert metrics["per_class"]["b"]["iou"] == 0
+    named = replace(source, classes=["a", "b", "c"])
+    assert split_metrics(tally, named)["per class"]["c"] == ABSENT
+
+
+def test_a_class_of_an_upper_level_that_is_nowhere_has_no_scores_of_its_own():
+    tally = TreeTally(read_tree({"x": {"a": 0, "b": 1}, "y": {"c": 2, "d": 3}}, ["a", "b", "c", "d"]))
+    levels = np.array([[[0, 0]], [[0, 1]]])
+    tally.add(levels, levels, np.array([[0, 1]]))
+    (level,) = tally.per_level().values()
+    assert (level["per_class"]["x"]["iou"], level["per_class"]["y"]) == (1.0, ABSENT)
 
 
 def test_readers_without_groups_have_none(tmp_path):

@@ -219,9 +219,37 @@ def test_going_on_with_another_network_is_refused(folders: Path) -> None:
     other = made(folders, path=None, segformer_config=CONFIG | {"lora": {"r": 3}})
     with pytest.raises(ConfigError, match=r"lora\.r is 2 there and 3 here"):
         other.load_checkpoint(path)
-    longer = made(folders, path=None, segformer_config=CONFIG | {"train": {"epochs": 9}})
-    longer.load_checkpoint(path)
-    assert longer.num_epochs == 9
+    (folders / "c.yaml").write_text(yaml.safe_dump(CONFIG | {"lora": {"r": 4}}))
+    with pytest.raises(ConfigError, match=r"lora\.r is 2 there and 4 here"):
+        made(folders).load_checkpoint(path)
+
+
+def test_going_on_with_a_file_takes_its_schedule_and_weight_decay(folders: Path) -> None:
+    _, path = trained(folders)
+    (folders / "c.yaml").write_text(yaml.safe_dump(CONFIG | {"train": {"epochs": 9, "weight_decay": 0.25}}))
+    after = made(folders)
+    after.load_checkpoint(path)
+    assert after.num_epochs == 9
+    assert {group["weight_decay"] for group in after.optimizer.param_groups} == {0.25}
+
+
+def test_going_on_takes_the_checkpoints_schedule_though_the_plans_hold_another(folders: Path) -> None:
+    """The recorded file is gone by then, as on another machine."""
+    _, path = trained(folders)
+    (folders / "c.yaml").unlink()
+    for _ in range(2):  # and once more from what it wrote
+        after = made(folders, path=None, segformer_config=CONFIG | {"train": {"epochs": 9}})
+        after.load_checkpoint(path)
+        assert after.num_epochs == 4
+        assert after.my_init_kwargs["segformer_config_path"] == str(folders / "c.yaml")
+        after.save_checkpoint(path)
+
+
+def test_a_given_file_comes_before_the_plans_and_must_exist(folders: Path) -> None:
+    held = {"segformer_config": {"lora": {"r": 3}}}
+    assert made(folders, **held).segformer_config.lora.r == 2
+    with pytest.raises(ConfigError, match=r"no configuration file .*gone\.yaml"):
+        made(folders, path="gone.yaml", **held)
 
 
 def test_folds_with_different_networks_are_refused(folders: Path) -> None:
@@ -300,6 +328,43 @@ def test_what_the_command_cannot_do_is_one_error(changed: dict[str, Any], messag
         run(SimpleNamespace(**(OPTIONS | changed)))  # type: ignore[arg-type]
 
 
+def preprocessed(folders: Path) -> SimpleNamespace:
+    """Writes the plans and the description that the command reads; its options, for going on."""
+    folder = folders / "preprocessed" / "Dataset996_Cracks"
+    (folder / "nnUNetPlans.json").write_text(json.dumps(plans()))
+    (folder / "dataset.json").write_text(json.dumps(DATASET))
+    return SimpleNamespace(**(OPTIONS | {"c": True}))
+
+
+def test_going_on_without_a_checkpoint_is_an_error_and_no_new_training(folders: Path) -> None:
+    from segwright.nnunet.run import run
+
+    with pytest.raises(ConfigError, match=r"no checkpoint in .*fold_0, .*Leave out --c"):
+        run(preprocessed(folders))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("there", "epoch"), [("latest final best", 2), ("final best", 6), ("best", 9)])
+def test_going_on_takes_the_newest_checkpoint(
+    there: str, epoch: int, folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A finished training that was made longer and killed has a latest checkpoint beside the older final one."""
+    import segwright.nnunet as ours
+    from segwright.nnunet.run import run
+
+    trainer, path = trained(folders, NAMES[1])
+    for name, last in {"latest": 1, "final": 5, "best": 8}.items():
+        trainer.current_epoch = last
+        if name in there.split():
+            trainer.save_checkpoint(path.replace("latest", name))
+        else:
+            Path(path.replace("latest", name)).unlink(missing_ok=True)
+    began: list[int] = []
+    monkeypatch.setattr(ours.nnUNetTrainer_segformer, "run_training", lambda self: began.append(self.current_epoch))
+    monkeypatch.setattr(ours.nnUNetTrainer_segformer, "perform_actual_validation", lambda self, npz: None)
+    run(preprocessed(folders))  # type: ignore[arg-type]
+    assert began == [epoch]
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without a GPU")
 def test_a_missing_gpu_is_said_before_the_training_starts(folders: Path) -> None:
     from segwright.nnunet.run import run
@@ -352,7 +417,7 @@ def test_the_whole_path_with_nnunets_own_commands(tmp_path: Path) -> None:
     assert "Mean Validation Dice" in shown
     shown = call(*train, "--c", "--epochs", "3", nnUNet_n_proc_DA="0")
     assert "Epoch 2" in shown
-    assert "Epoch 1\n" not in shown.replace(" ", "")
+    assert "Epoch1\n" not in shown.replace(" ", "")
     model = tmp_path / "results" / "Dataset996_Cracks" / f"{NAMES[1]}__nnUNetPlans__2d"
     checkpoint = torch.load(model / "fold_0" / "checkpoint_final.pth", weights_only=False)
     assert checkpoint["init_args"]["segformer_config_path"] == "c.yaml"

@@ -89,6 +89,79 @@ def test_a_recommended_combination_is_a_recipe_and_nothing_else_of_it_differs(na
     assert settings.run.output == f"runs/seghiero_{name}"
 
 
+EXAMPLE = """
+dataset: {root: x, train: {image_subdir: a, mask_subdir: b}, val: {image_subdir: c, mask_subdir: d}}
+classes: {fine_names: {0: a, 1: b, 2: c}, coarse_names: {0: g, 1: h}, coarse_to_fine_map: [[0, 1], [2]]}
+model: {pretrained_model: resnet101}
+training: {epochs: 3, batch_size: 2, lr: 0.01}
+transform: {resize: [64, 64], hflip_prob: 0.5}
+output: {checkpoint_dir: out, project_name: fun}
+"""
+"""SegHiero's older form, before there were backbones and heads to choose from."""
+
+
+def older(**changes) -> dict:
+    return {key: value for key, value in (yaml.safe_load(EXAMPLE) | changes).items() if value is not None}
+
+
+@pytest.mark.parametrize(
+    ("changes", "encoder"),
+    [
+        ({}, "resnet101"),
+        ({"model": None}, "resnet101"),
+        ({"classes": None}, "resnet101"),
+        ({"model": {"pretrained_model": "resnet-50"}}, "resnet50"),
+        ({"model": {"pretrained_model": "weights/some.pth"}}, "resnet101"),
+        ({"encoder": {"pretrained": False}}, "resnet101"),
+    ],
+)
+def test_a_file_without_backbone_and_head_has_its_defaults(changes, encoder):
+    assert said(gather(older(**changes), {"data.root": "x"})) == (encoder, "aspp", 512)
+
+
+def test_a_pretrained_model_that_counts_is_not_said_to_be_unused(caplog):
+    with caplog.at_level("INFO", "segwright"):
+        gather(older())
+        assert "pretrained_model" not in caplog.text
+        gather(older(backbone={"type": "convnext"}))
+    assert "model.pretrained_model is not used" in caplog.text
+
+
+def test_a_network_of_ours_beside_such_a_file_stays():
+    assert gather(older(MODEL_NAME="segformer_b1")).model.name == "segformer_b1"
+    assert gather(older(model={"name": "segformer_b1"})).model.name == "segformer_b1"
+    ours = gather(older(encoder={"name": "mit_b1"}, head={"name": "lite"}))
+    assert said(ours)[:2] == ("mit_b1", "lite")
+
+
+def test_its_learning_rate_is_that_of_encoder_and_head():
+    settings = gather(older())
+    assert (settings.optim.lr, settings.optim.lr_encoder) == (0.01, 0.01)
+    assert gather(older(optim={"lr_encoder": 0.001})).optim.lr_encoder == 0.001
+
+
+def test_a_runs_folder_is_given_whole_and_without_misspelling():
+    assert gather(older()).run.output == "out/fun"
+    with pytest.raises(ConfigError, match=r"output\.project_nam\. Did you mean 'project_name'"):
+        gather(older(output={"checkpoint_dir": "out", "project_nam": "fun"}))
+    with pytest.raises(ConfigError, match=r"Give run\.output="):
+        gather(older(), overrides=["output.project_name=other"])
+
+
+@pytest.mark.parametrize(
+    ("backbone", "message"),
+    [
+        ({"type": "resnet", "variant": "50"}, r"backbone\.variant is '50', .* depth: 101"),
+        ({"type": "resnet", "depth": 50, "variant": "tiny"}, r"leave variant out"),
+        ({"type": "segformer", "depth": 5}, r"backbone\.depth is 5, .* variant: mit-b0"),
+        ({"type": "efficientnet_b0", "depth": 5}, r"backbone\.depth is 5, .* backbone\.type"),
+    ],
+)
+def test_a_key_of_another_backbone_is_refused(backbone, message):
+    with pytest.raises(ConfigError, match=message):
+        gather({"backbone": backbone}, {"data.root": "x"})
+
+
 def test_the_guides_other_two_sections_are_read():
     """Troubleshooting's `device`, and `training` as the example has it."""
     training = yaml.safe_load('training:\n  device: "cuda"\n  batch_size: 4\n  epochs: 3\n')

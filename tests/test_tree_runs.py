@@ -1,18 +1,22 @@
 """A tree of classes through a whole run: training, scores on every level, masks on every level, and SegHiero's YAML."""
 
+import io
 import json
 import logging
+import re
 
 import numpy as np
 import pytest
 import torch
 import yaml
 from PIL import Image
+from rich.console import Console
 
 import segwright
 from runs import read_csv
 from segwright import checkpoint
 from segwright.config.dialects import translate
+from segwright.config.lines import with_lines
 from segwright.config.seghiero import KEYS, UNUSED
 from segwright.datasets.seghiero_example import example
 from segwright.errors import ConfigError, DataError
@@ -20,6 +24,7 @@ from segwright.hierarchy import read
 from segwright.hierarchy.decode import coherent, decode
 from segwright.inference.levels import TreeDecoder, independent_resized, levels_resized
 from segwright.verbs.evaluate import load_model
+from segwright.verbs.findings import metrics_table
 from segwright.verbs.settings import gather
 from trees import logits_for, made
 
@@ -153,6 +158,22 @@ def test_evaluation_gives_every_level(run, tmp_path):
     assert json.loads((tmp_path / "metrics_valid.json").read_text())["coherence"] == metrics["coherence"]
 
 
+def test_every_level_is_a_table_in_the_terminal_and_on_the_page(run, tmp_path):
+    metrics = segwright.evaluate(run.best, split="valid", output=tmp_path)
+    printed = io.StringIO()
+    metrics_table(metrics, Console(file=printed, width=200))
+    text, page = printed.getvalue(), (tmp_path / "evaluation_valid.html").read_text()
+    assert "{" not in text
+    assert "per_level" not in text
+    for level, names in (("coarse", ("drivable", "walkable", "vehicle")), ("super_coarse", ("outside", "moving"))):
+        table = text[text.index(f"{level} class") :]
+        assert all(name in table and name in page for name in names)
+        iou = metrics["per_level"][level]["iou"]
+        assert re.search(rf"iou_{level} +│ +{iou:.4f}", text)
+        assert f"{level} class" in page
+        assert f"iou_{level}" in page
+
+
 def test_other_ways_to_decode_may_be_asked_for(run, tmp_path):
     found = {how: segwright.evaluate(run.best, split="valid", output=tmp_path, overrides=[f"hierarchy.decode={how}"])
              for how in ("path", "leaf", "independent")}  # fmt: skip
@@ -260,6 +281,14 @@ def test_what_is_wrong_with_a_tree_is_named_with_its_line(car, bicycle, message,
         segwright.train(
             path, flags={"data.root": str(root)}, overrides=["train.device=cpu", "encoder.name=test_resnet"]
         )
+
+
+def test_words_of_a_message_are_not_taken_for_sections(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("data: {root: x}\nhead: {name: aspp}\nclasses:\n  fine_names: {0: a}\n")
+    assert with_lines("the data have a head, and classes", path) == "the data have a head, and classes"
+    assert with_lines("the data: data.root is x", path) == f"the data: data.root is x ({path}, line 1)"
+    assert with_lines("hierarchy.classes is odd", path) == f"hierarchy.classes is odd ({path}, line 3)"
 
 
 def test_a_range_past_the_end_is_named_with_its_line(tmp_path):

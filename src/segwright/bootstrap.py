@@ -37,9 +37,9 @@ def dice(counts: np.ndarray) -> np.ndarray:
 
 
 def mean_of_present(scores: np.ndarray) -> np.ndarray:
-    """(..., K) -> (...): the mean over the classes that occur; 1 where none does, as `metrics.scores` has it."""
+    """(..., K) -> (...): the mean over the classes that occur; NaN where none does: such a draw tells nothing."""
     there = ~np.isnan(scores)
-    return np.where(there.any(-1), np.where(there, scores, 0).sum(-1) / np.maximum(there.sum(-1), 1), 1.0)
+    return np.where(there.any(-1), np.where(there, scores, 0).sum(-1) / np.maximum(there.sum(-1), 1), np.nan)
 
 
 def draw(rows: np.ndarray, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
@@ -56,10 +56,14 @@ def draw(rows: np.ndarray, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
     return np.concatenate(parts).reshape(draws, *rows.shape[1:])
 
 
-def interval(values: np.ndarray) -> Interval | None:
-    """(D,) scores of the draws -> the middle `LEVEL` of them; none where fewer than half of the draws have one."""
+def interval(values: np.ndarray, images: int) -> Interval | None:
+    """(D,) scores of the draws from so many images -> the middle `LEVEL` of them.
+
+    None for a single image, and where the score is undefined in more than 1 - `LEVEL` of the draws: it then hangs on
+    one or two images, and the draws that have these say nothing of others.
+    """
     known = values[~np.isnan(values)]
-    if 2 * len(known) < len(values):
+    if images < 2 or len(known) < LEVEL * len(values):
         return None
     low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
@@ -70,24 +74,28 @@ class Difference:
     """Of two runs on the same images, the second's score less the first's."""
 
     value: float
-    low: float
-    high: float
+    between: Interval | None
+    """None where the draws cannot tell, see `interval`."""
     p: float
-    """Share of the draws on the other side of no difference, doubled: two-sided."""
+    """Share of the draws on the other side of no difference, doubled: two-sided. 1 where there is no interval."""
 
 
-def difference(first: np.ndarray, second: np.ndarray, value: float) -> Difference | None:
+def difference(first: np.ndarray, second: np.ndarray, value: float, images: int) -> Difference | None:
     """Paired: two runs' scores (D,) of the same draws, NaN where undefined, and the difference on the data set itself.
 
-    None where the score is undefined for one of the runs, or in most draws.
+    p is never below that of a sign test in which all `images` agree: where they do, so do all draws, however few images
+    they are drawn from. None where the score is undefined for one of the runs.
     """
-    drawn = second - first
-    between = interval(drawn)
-    if np.isnan(value) or between is None:
+    if np.isnan(value):
         return None
+    drawn = second - first
+    between = interval(drawn, images)
+    if between is None:
+        return Difference(float(value), None, 1.0)
     known = drawn[~np.isnan(drawn)]
     tail = min(np.count_nonzero(known <= 0), np.count_nonzero(known >= 0))
-    return Difference(float(value), *between, float(min(1.0, 2 * (tail + 1) / (len(known) + 1))))
+    p = max(2 * (tail + 1) / (len(known) + 1), 2.0 ** (1 - images))
+    return Difference(float(value), between, float(min(1.0, p)))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -4,7 +4,7 @@ K classes, N images. A pixel with the mask value 255 counts nowhere. For one cla
 class's; for several, the mean over those that occur in the truth or in the prediction.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,6 +15,9 @@ from segwright.datasets.base import IGNORE
 
 NEAR_PX = 2
 """Tolerance of `f1_2px`, in pixels: usual for crack data sets (Shi et al. 2016, T-ITS 17(12), allow a few pixels)."""
+
+
+SCORES = ("iou", "dice", "precision", "recall")
 
 
 @dataclass
@@ -58,7 +61,7 @@ def scores(counts: np.ndarray) -> dict[str, float]:
     """
     present = counts[counts.sum(1) > 0]
     if not len(present):
-        return dict.fromkeys(("iou", "dice", "precision", "recall"), 1.0)
+        return dict.fromkeys(SCORES, 1.0)
     tp, fp, fn = present.T.astype(float)
     found, true = tp + fp, tp + fn
     return {
@@ -66,6 +69,14 @@ def scores(counts: np.ndarray) -> dict[str, float]:
         "dice": float(np.mean(2 * tp / (2 * tp + fp + fn))),
         "precision": float(np.mean(np.divide(tp, found, out=np.zeros_like(tp), where=found > 0))),
         "recall": float(np.mean(np.divide(tp, true, out=np.zeros_like(tp), where=true > 0))),
+    }
+
+
+def class_scores(counts: np.ndarray, names: Sequence[str]) -> dict[str, dict[str, float | None]]:
+    """Name -> scores of each class of (K, 3) counts alone; None for one that neither truth nor prediction holds."""
+    return {
+        name: {**scores(row[None])} if row.sum() else dict.fromkeys(SCORES)
+        for name, row in zip(names, counts, strict=True)
     }
 
 

@@ -25,5 +25,5 @@ for run in "${runs[@]}"; do
     alone "$python" "$recipe/src/evaluate.py" --weights "$run/best.pth" --split valid --output "$run/evaluation"
 done
 if ((${#runs[@]} > 1)); then
-    alone "$python" -m segwright.cli compare --output logs/comparison "${runs[@]}"
+    alone "$python" -m segwright.cli compare --split valid --output logs/comparison "${runs[@]}"
 fi

@@ -36,9 +36,10 @@ def _with_lines(text: str, known: dict[str, int], path: str | Path) -> str:
 
 
 def _spellings(keys: Sequence[str]) -> Iterator[str]:
-    """How messages name a key: with dots from the top, and inside a tree of classes with slashes."""
-    whole = ".".join(keys)
-    yield whole
+    """How messages name a key: with dots from the top, and inside a tree of classes with slashes. A section's name
+    alone is none: `data` or `head` is a word of any message."""
+    if len(keys) > 1:
+        yield ".".join(keys)
     if keys[0] == THEIRS:
         yield ".".join(("hierarchy", *keys))
     for top in (OURS.split("."), [THEIRS]):

@@ -45,7 +45,10 @@ def _one_of_several(rank: int, options: argparse.Namespace) -> None:
 def _train(options: argparse.Namespace, device: torch.device) -> None:
     """nnU-Net's own steps."""
     trainer = make_trainer(options, device)
-    maybe_load_checkpoint(trainer, options.c, options.val, options.pretrained_weights)
+    if options.c:
+        _go_on(trainer)
+    else:
+        maybe_load_checkpoint(trainer, False, options.val, options.pretrained_weights)
     if device.type == "cuda":
         cudnn.benchmark = True
     if not options.val:
@@ -53,6 +56,21 @@ def _train(options: argparse.Namespace, device: torch.device) -> None:
     if options.val_best:
         trainer.load_checkpoint(str(Path(trainer.output_folder) / "checkpoint_best.pth"))
     trainer.perform_actual_validation(options.npz)
+
+
+def _go_on(trainer: Any) -> None:
+    """Loads the newest checkpoint. A finished training has no latest one, so with --epochs it is newer than the final.
+
+    nnU-Net takes the final one first, and starts anew where there is none.
+    """
+    folder = Path(trainer.output_folder)
+    found = [path for name in ("latest", "final", "best") if (path := folder / f"checkpoint_{name}.pth").is_file()]
+    if not found:
+        raise ConfigError(
+            f"there is no checkpoint in {folder}, so --c has nothing to go on from. Leave out --c to start a new "
+            "training, or see that the data set, fold, -tr, -p and nnUNet_results are those of the old one."
+        )
+    trainer.load_checkpoint(str(found[0]))
 
 
 def make_trainer(options: argparse.Namespace, device: torch.device) -> Any:

@@ -39,7 +39,7 @@ SAVE_EVERY = 50
 class nnUNetTrainer_segformer(nnUNetTrainer):
     """nnU-Net's trainer with a network of Segwright, AdamW, and a configuration of its own. 2d only.
 
-    The configuration is the plans' own (key `segformer_config`), else the file's, else the packaged default.
+    The configuration is the file's, else the plans' own (key `segformer_config`), else the packaged default.
 
     Raises:
         ConfigError: a 3d configuration; one that cannot be read or cannot work; another fold has another network.
@@ -161,7 +161,7 @@ class nnUNetTrainer_segformer(nnUNetTrainer):
         """The log has it in words; nnU-Net's drawing needs a package that it does not install."""
 
     def load_checkpoint(self, filename_or_checkpoint: str) -> None:
-        """As nnU-Net's, but with the checkpoint's own network, and schedule where the trainer was given none.
+        """As nnU-Net's, but with the checkpoint's own network, and `train` where the trainer was given no file.
 
         Raises:
             ConfigError: the trainer was given another network.
@@ -171,20 +171,22 @@ class nnUNetTrainer_segformer(nnUNetTrainer):
             self._take_over(_recorded(filename_or_checkpoint))
         super().load_checkpoint(filename_or_checkpoint)
         self.use_config(self.segformer_config)  # nnU-Net takes the checkpoint's init_args
+        for group in self.optimizer.param_groups:  # and the optimizer the checkpoint's decay
+            group["weight_decay"] = self.weight_decay
 
     def _take_over(self, recorded: dict[str, Any]) -> None:
-        """What a checkpoint's `init_args` say of the network, before it is made."""
+        """What a checkpoint's `init_args` say of the network, before it is made. The recorded file is not read."""
         config = _config_of(recorded["plans"])
-        if self.given is None:
-            self.segformer_config_path = recorded.get("segformer_config_path")
-            self.use_config(config)
-            return
-        if differing := same_network(config, self.given):
+        if self.given and (differing := same_network(config, self.given)):
             raise ConfigError(
                 f"the checkpoint holds another network than the configuration: {'; '.join(differing)}. To go on with "
-                "it, leave --segformer_config out, or change its section train alone."
+                "it, leave --segformer_config out, or change its section train alone, and take the same plans (-p)."
             )
-        self.use_config(replace(config, train=self.given.train))
+        if self.given and self.segformer_config_path is not None:
+            config = replace(config, train=self.given.train)
+        else:  # what plans say of `train` is where the training began, perhaps with another --epochs
+            self.segformer_config_path = recorded.get("segformer_config_path")
+        self.use_config(config)
 
     def _refuse_other_folds(self) -> None:
         """All folds share one plans.json, by which nnU-Net predicts with them together."""
@@ -216,10 +218,10 @@ def _refuse_3d(plans: dict, configuration: str) -> None:
 
 
 def _given(plans: dict, path: str | None) -> SegFormernnUNetConfig | None:
-    """What the plans hold, else the file; None: neither was given."""
-    if KEY in plans:
-        return from_plain(plans[KEY])
-    return None if path is None else load_config(path)
+    """What the file holds, else the plans; None: neither was given."""
+    if path is not None:
+        return load_config(path)
+    return from_plain(plans[KEY]) if KEY in plans else None
 
 
 def _config_of(plans: dict) -> SegFormernnUNetConfig:

@@ -1,5 +1,6 @@
 """What several runs make of the same images: photograph, truth, and each run's mask, side by side."""
 
+import json
 from collections.abc import Sequence
 
 import numpy as np
@@ -32,7 +33,8 @@ def pictures_of(result: Comparison) -> list[Drawn]:
     names = [result.runs[0].images[index] for index in chosen]
     masks: list[list[np.ndarray]] = []
     for number, run in enumerate(result.runs):
-        loaded = load_model(run.weights)
+        # As it was evaluated, or other masks would be drawn than were counted.
+        loaded = load_model(run.weights, overrides=[f"{key}={json.dumps(value)}" for key, value in run.way.items()])
         source = read_source(loaded.settings, recorded=loaded.division)
         split, places = _places(loaded, source, result.split, names)
         masks.append([predicted(loaded, split.image(place)) for place in places])

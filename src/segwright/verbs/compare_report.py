@@ -17,20 +17,24 @@ from segwright.drawing.compared import Bar, bars_png, courses_png
 from segwright.errors import SegwrightError
 from segwright.files import write_bytes, write_text
 from segwright.verbs.compare_pictures import pictures_of
-from segwright.verbs.comparison import Comparison
+from segwright.verbs.comparison import Comparison, Evaluated
 
 log = logging.getLogger("segwright")
 
 Cells = list[list[str]]
 NOTE = (
-    "IoU: the mean over the classes, with the middle 95 % of a bootstrap over the images. p is two-sided, paired over "
-    "the same images and corrected for the number of pairs (Holm); below 0.05 a difference counts as real: it would "
-    "hold for other images of this kind. It says nothing about another seed: for that, train each more than once."
+    "IoU: the mean over the classes that the masks have, with the middle 95 % of a bootstrap over the images. p is "
+    "two-sided, paired over the same images and corrected for the number of pairs (Holm); below 0.05 a difference "
+    "counts as real: it would hold for other images of this kind. It says nothing about another seed: for that, "
+    "train each more than once."
 )
 
 
 def write_all(result: Comparison, with_pictures: bool) -> None:
     """`comparison.md`, `comparison.csv`, `comparison_per_class.csv` and `comparison.html`."""
+    differing = different_ways(result.runs)
+    if differing:
+        log.warning("the runs were evaluated in different ways: %s", differing)
     write_text(result.folder / "comparison.md", markdown(result))
     write_text(result.folder / "comparison.csv", _csv(overall(result)))
     write_text(result.folder / "comparison_per_class.csv", _csv(by_class(result)))
@@ -45,7 +49,7 @@ def overall(result: Comparison) -> Cells:
     lines = [["run", "IoU", "95 %", "Dice", *known]]
     for run, fact in zip(result.runs, facts, strict=True):
         value, between = result.iou[run.name]
-        dice = _number(run.metrics.get("dice"))
+        dice = _number(result.dice[run.name])
         lines.append([run.name, _number(value), _between(between), dice, *(_number(fact[name]) for name in known)])
     return lines
 
@@ -66,7 +70,7 @@ def differences(result: Comparison) -> Cells:
     lines = [["better", "than", "by (IoU)", "95 %", "p", "real"]]
     for pair in result.pairs:
         d = pair.iou
-        values = (_number(d.value), _between((d.low, d.high)), f"{d.p:.3g}", "yes" if pair.real else "no")
+        values = (_number(d.value), _between(d.between), f"{d.p:.3g}", "yes" if pair.real else "no")
         lines.append([pair.better, pair.other, *values])
     return lines
 
@@ -80,6 +84,27 @@ def verdict(result: Comparison) -> str:
     if open_:
         told.append(f"ahead of {', '.join(open_)}, but {result.num_images} images cannot tell them apart")
     return f"{best} is {'; it is '.join(told)}."
+
+
+def note(result: Comparison) -> str:
+    """How to read the tables, and what the runs' evaluations do not have in common."""
+    differing = different_ways(result.runs)
+    told = f" The runs were evaluated in different ways, which can make part of a difference: {differing}."
+    return NOTE + (told if differing else "")
+
+
+def different_ways(runs: Sequence[Evaluated]) -> str:
+    """What differs in how the runs were evaluated; empty where nothing does, or nothing is known."""
+    told = []
+    for key in dict.fromkeys(key for run in runs for key in run.way):
+        names: dict[str, list[str]] = {}
+        for run in runs:
+            if key in run.way:
+                names.setdefault(str(run.way[key]), []).append(run.name)
+        if len(names) > 1:
+            values = (f"{value} ({', '.join(of)})" for value, of in names.items())
+            told.append(f"{key} {', '.join(values)}")
+    return "; ".join(told)
 
 
 def _number(value: Any) -> str:
@@ -97,7 +122,7 @@ def _between(pair: Interval | None) -> str:
 def _signed(difference: Difference | None) -> str:
     if difference is None:
         return "-"
-    return f"{difference.value:+.4f} [{_between((difference.low, difference.high))}]"
+    return f"{difference.value:+.4f} [{_between(difference.between)}]"
 
 
 def _title(result: Comparison) -> str:
@@ -107,7 +132,7 @@ def _title(result: Comparison) -> str:
 def markdown(result: Comparison) -> str:
     """The tables as Markdown."""
     tables = "\n\n".join(_markdown(cells) for cells in (overall(result), differences(result), by_class(result)))
-    return f"# {_title(result)}\n\n{verdict(result)}\n\n{tables}\n\n{NOTE}\n"
+    return f"# {_title(result)}\n\n{verdict(result)}\n\n{tables}\n\n{note(result)}\n"
 
 
 def _markdown(cells: Cells) -> str:
@@ -140,7 +165,7 @@ def html(result: Comparison, with_pictures: bool) -> str:
     shown = _pictures(result) if with_pictures else []
     body = [
         f"<h1>{page.text(_title(result))}</h1><p>{page.text(verdict(result))}</p>",
-        page.section("Runs", _table(overall(result)), f"<p>{page.text(NOTE)}</p>"),
+        page.section("Runs", _table(overall(result)), f"<p>{page.text(note(result))}</p>"),
         page.section("Differences", _table(differences(result))),
         page.section("Classes", page.figure(page.inline(_bars(result)), "IoU"), _table(by_class(result))),
         page.section("Course", _courses(result)),

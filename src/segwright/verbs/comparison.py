@@ -7,9 +7,10 @@ over images (`segwright.bootstrap`); p values of all pairs of runs are corrected
 import csv
 import json
 import logging
+import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from statistics import median
@@ -30,6 +31,7 @@ SPLITS = ("test", "valid")
 SHOWN = 5
 SURE = 0.05
 """A difference counts as real where its corrected p value is below this."""
+DRAWS_PER_PAIR = 200
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,11 @@ class Evaluated:
         """What was evaluated, also where the run was moved since."""
         told = Path(self.metrics["weights"])
         return told if told.is_file() else self.folder / told.name
+
+    @property
+    def way(self) -> dict[str, Any]:
+        """How it was evaluated: `section.key` -> value; empty where an earlier evaluation did not tell."""
+        return self.metrics.get("evaluated_with", {})
 
     def facts(self) -> dict[str, Any]:
         """What it is and what it cost; None where that is not known."""
@@ -95,7 +102,9 @@ class Comparison:
     classes: list[str]
     runs: list[Evaluated]
     iou: dict[str, tuple[float, bootstrap.Interval | None]]
-    """Run -> mean IoU and its 95 % interval."""
+    """Run -> mean IoU over the classes that the masks have, and its 95 % interval."""
+    dice: dict[str, float]
+    """Run -> mean Dice over the same classes."""
     per_class: dict[str, dict[str, tuple[float, bootstrap.Interval | None]]]
     """Class -> run -> IoU (NaN where absent) and its 95 % interval."""
     pairs: list[Pair]
@@ -181,31 +190,60 @@ def _some(names: Sequence[str]) -> str:
 
 
 def compared(runs: Sequence[Evaluated], split: str, folder: Path) -> Comparison:
-    """Scores, intervals and differences of runs on the same images."""
+    """Scores, intervals and differences of runs on the same images.
+
+    Means are over the classes that the masks have: a class that they do not would count for the runs that find it
+    somewhere, and for those alone.
+    """
     counts = np.stack([run.counts for run in runs], 1)  # (N, R, K, 3)
-    total, drawn = bootstrap.iou(counts.sum(0)), bootstrap.iou(bootstrap.draw(counts))  # (R, K), (D, R, K)
-    mean, mean_drawn = bootstrap.mean_of_present(total), bootstrap.mean_of_present(drawn)
+    total, (drawn, drawn_mean) = counts.sum(0), _drawn(counts)
+    iou, mean, dice = bootstrap.iou(total), _mean(bootstrap.iou(total), total), _mean(bootstrap.dice(total), total)
+    mean, dice = np.nan_to_num(mean, nan=1.0), np.nan_to_num(dice, nan=1.0)  # nothing there and nothing found
     order = np.argsort(-mean, kind="stable").tolist()
-    iou = {runs[r].name: (float(mean[r]), bootstrap.interval(mean_drawn[:, r])) for r in order}
+    classes, names = list(enumerate(runs[0].classes)), [run.name for run in runs]
     per_class = {
-        name: {runs[r].name: (float(total[r, k]), bootstrap.interval(drawn[:, r, k])) for r in order}
-        for k, name in enumerate(runs[0].classes)
+        name: {names[r]: (float(iou[r, k]), bootstrap.interval(drawn[:, r, k], len(counts))) for r in order}
+        for k, name in classes
     }
     pairs = []
     for a, b in combinations(order, 2):
-        of_mean = bootstrap.difference(mean_drawn[:, b], mean_drawn[:, a], float(mean[a] - mean[b]))
+        of_mean = bootstrap.difference(drawn_mean[:, b], drawn_mean[:, a], float(mean[a] - mean[b]), len(counts))
         assert of_mean is not None, "a mean is never undefined"
         of_classes = {
-            name: bootstrap.difference(drawn[:, b, k], drawn[:, a, k], float(total[a, k] - total[b, k]))
-            for k, name in enumerate(runs[0].classes)
+            name: bootstrap.difference(drawn[:, b, k], drawn[:, a, k], float(iou[a, k] - iou[b, k]), len(counts))
+            for k, name in classes
         }
-        pairs.append(Pair(runs[a].name, runs[b].name, of_mean, of_classes))
+        pairs.append(Pair(names[a], names[b], of_mean, of_classes))
     raised = bootstrap.holm([pair.iou.p for pair in pairs])
-    pairs = [_with_p(pair, p) for pair, p in zip(pairs, raised, strict=True)]
-    ordered = [runs[r] for r in order]
-    return Comparison(split, len(counts), list(runs[0].classes), ordered, iou, per_class, pairs, folder)
+    return Comparison(
+        split=split,
+        num_images=len(counts),
+        classes=list(runs[0].classes),
+        runs=[runs[r] for r in order],
+        iou={names[r]: (float(mean[r]), bootstrap.interval(drawn_mean[:, r], len(counts))) for r in order},
+        dice={names[r]: float(dice[r]) for r in order},
+        per_class=per_class,
+        pairs=[replace(pair, iou=replace(pair.iou, p=p)) for pair, p in zip(pairs, raised, strict=True)],
+        folder=folder,
+    )
 
 
-def _with_p(pair: Pair, p: float) -> Pair:
-    corrected = Difference(pair.iou.value, pair.iou.low, pair.iou.high, p)
-    return Pair(pair.better, pair.other, corrected, pair.per_class)
+def _drawn(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(N, R, K, 3) counts -> IoU of each class, (D, R, K), and their mean, (D, R), of the same draws.
+
+    Many runs are many pairs: p, which is at least 2 / (D + 1), must come through Holm's correction for all of them.
+    """
+    pairs = counts.shape[1] * (counts.shape[1] - 1) // 2
+    blocks = math.ceil(max(bootstrap.DRAWS, DRAWS_PER_PAIR * pairs) / bootstrap.DRAWS)
+    ious, means = [], []
+    for seed in range(blocks):
+        sums = bootstrap.draw(counts, seed=seed)
+        ious.append(bootstrap.iou(sums))
+        means.append(_mean(ious[-1], sums))
+    return np.concatenate(ious), np.concatenate(means)
+
+
+def _mean(scores: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """(..., R, K) scores -> (..., R): over the classes that the truth in the counts (..., R, K, 3) has; all if none."""
+    there = (counts[..., 0] + counts[..., 2]) > 0
+    return bootstrap.mean_of_present(np.where(there | ~there.any(-1, keepdims=True), scores, np.nan))

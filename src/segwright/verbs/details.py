@@ -18,7 +18,7 @@ from segwright.drawing.confusion import confusion_png
 from segwright.drawing.report import Sample, report
 from segwright.errors import DataError
 from segwright.files import write_bytes, write_text
-from segwright.metrics import scores
+from segwright.metrics import class_scores, scores
 from segwright.splitting.groups import image_names
 from segwright.verbs.scoring import Tally
 
@@ -36,7 +36,7 @@ def summarise(tally: Tally, split: Split, classes: Sequence[str], threshold: flo
         metrics["f1_2px"] = tally.near.f1()
     metrics |= {"threshold": threshold, "num_images": len(split), **intervals(rows, classes)}
     if len(classes) > 1:
-        metrics["per_class"] = {name: scores(total[i : i + 1]) for i, name in enumerate(classes)}
+        metrics["per_class"] = class_scores(total, classes)
     metrics |= per_group(rows, [group_of(split, index) for index in range(len(split))], classes)
     if tally.tree:
         metrics |= {**tally.tree.counts.scores(), "per_level": tally.tree.per_level()}
@@ -50,12 +50,12 @@ def intervals(rows: Sequence[np.ndarray], classes: Sequence[str]) -> dict[str, A
     drawn = bootstrap.draw(np.stack(rows))
     ious, dices = bootstrap.iou(drawn), bootstrap.dice(drawn)
     found: dict[str, Any] = {
-        "iou": bootstrap.interval(bootstrap.mean_of_present(ious)),
-        "dice": bootstrap.interval(bootstrap.mean_of_present(dices)),
+        "iou": bootstrap.interval(bootstrap.mean_of_present(ious), len(rows)),
+        "dice": bootstrap.interval(bootstrap.mean_of_present(dices), len(rows)),
         "method": f"bootstrap over images, {bootstrap.DRAWS} draws",
     }
     if len(classes) > 1:
-        found["per_class_iou"] = {name: bootstrap.interval(ious[:, i]) for i, name in enumerate(classes)}
+        found["per_class_iou"] = {name: bootstrap.interval(ious[:, i], len(rows)) for i, name in enumerate(classes)}
     return {"ci95": json.loads(json.dumps(found))}  # lists, as the file will have them
 
 
@@ -134,7 +134,10 @@ def write_page(
         for name, value in metrics.items()
         if isinstance(value, int | float) and name not in {"num_images", "threshold"}
     }
+    levels = metrics.get("per_level", {})
+    shown |= {f"iou_{name}": level["iou"] for name, level in levels.items()}
     tables = {"class": metrics.get("per_class", {}), "group": metrics.get("per_group", {})}
+    tables |= {f"{name} class": level["per_class"] for name, level in levels.items()}
     rows = {
         kind: {name: {k: v for k, v in row.items() if not isinstance(v, dict | list)} for name, row in table.items()}
         for kind, table in tables.items()

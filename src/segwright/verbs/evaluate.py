@@ -4,7 +4,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +149,7 @@ def evaluate(
     speed = len(source.splits[split]) / (time.perf_counter() - start_s)
     threshold_used = loaded.predictor.config.threshold if len(loaded.classes) == 1 else None
     metrics = details.summarise(tally, source.splits[split], loaded.classes, threshold_used)
-    metrics |= {"weights": str(weights), "images_per_s": round(speed, 2)} | (
+    metrics |= {"weights": str(weights), "images_per_s": round(speed, 2), "evaluated_with": evaluated_with(loaded)} | (
         {"threshold_from": "valid"} if threshold == "auto" else {}
     )
     path = Path(output) / f"metrics_{split}.json"
@@ -157,6 +157,15 @@ def evaluate(
     write_text(path, json.dumps(metrics, indent=2))
     log.info("written: %s", path)
     return metrics
+
+
+def evaluated_with(loaded: Loaded) -> dict[str, Any]:
+    """What decides beside the weights which mask comes out: `section.key` -> value, as overrides take them."""
+    used, values = asdict(loaded.predictor.config), loaded.settings.dump()
+    if len(loaded.classes) > 1:
+        del used["threshold"]
+    tree = {"hierarchy.decode": values["hierarchy"]["decode"]} if loaded.predictor.tree else {}
+    return {f"predict.{key}": value for key, value in used.items()} | {"input.size": values["input"]["size"]} | tree
 
 
 def write_details(
@@ -195,6 +204,8 @@ def with_threshold(loaded: Loaded, source: Source, threshold: str | None) -> Loa
     """The same, with the threshold that was asked for."""
     if threshold is None:
         return loaded
+    if (number := len(loaded.classes)) != 1:
+        raise ConfigError(f"--threshold {threshold} is for one class; this model has {number}. Leave it out.")
     value = choose_threshold(loaded, source) if threshold == "auto" else _number(threshold)
     config = replace(loaded.predictor.config, threshold=value)
     predictor = Predictor(loaded.predictor.model, loaded.model, loaded.engine, config, loaded.predictor.tree)
@@ -203,8 +214,6 @@ def with_threshold(loaded: Loaded, source: Source, threshold: str | None) -> Loa
 
 def choose_threshold(loaded: Loaded, source: Source) -> float:
     """The threshold with the best IoU over `valid`."""
-    if len(loaded.classes) != 1:
-        raise ConfigError(f"--threshold auto is for one class; this model has {len(loaded.classes)}. Leave it out.")
     sweep = tally_split(loaded, source, "valid").sweep
     assert sweep is not None
     value, iou = sweep.best()

@@ -12,6 +12,8 @@ from segwright.datasets.base import Finding
 from segwright.errors import DataError
 
 STYLE = {"error": "bold red", "warning": "yellow", "info": "cyan"}
+TABLES = {"per_class", "per_group", "per_level", "ci95", "evaluated_with"}
+"""Metrics that are no single number."""
 
 
 def print_findings(findings: Sequence[Finding], console: Console) -> None:
@@ -52,24 +54,35 @@ def _range(pair: Sequence[int] | None) -> str:
 
 
 def metrics_table(metrics: dict[str, Any], console: Console) -> None:
-    """A line a number, with its 95 % interval where it has one; tables of the classes and of the groups."""
+    """A line a number, with its 95 % interval where it has one; tables of the classes, the groups, and the classes of
+    each level of a tree."""
     table, between = Table(show_header=False, pad_edge=False), metrics.get("ci95", {})
-    for name, value in metrics.items():
-        if name not in {"per_class", "per_group", "ci95"} and value is not None:
-            table.add_row(name, _short(value), _range_of(between.get(name)))
+    levels = metrics.get("per_level", {})
+    numbers = {name: value for name, value in metrics.items() if name not in TABLES and value is not None}
+    for name, value in (numbers | {f"iou_{name}": level["iou"] for name, level in levels.items()}).items():
+        table.add_row(name, _short(value), _range_of(between.get(name)))
     console.print(table)
     shares = between.get("per_class_iou", {})
-    for what in ("class", "group"):
-        if f"per_{what}" not in metrics:
-            continue
-        lines = Table(pad_edge=False)
-        for column in (what, "iou", "95 %" if what == "class" else "images", "dice", "precision", "recall"):
-            lines.add_column(column)
-        for name, row in metrics[f"per_{what}"].items():
-            second = _range_of(shares.get(name)) if what == "class" else str(row["num_images"])
-            scores = [_short(row[key]) for key in ("iou", "dice", "precision", "recall")]
-            lines.add_row(Text(name), scores[0], second, *scores[1:])
-        console.print(lines)
+    if "per_class" in metrics:
+        _rows("class", metrics["per_class"], console, "95 %", {name: _range_of(pair) for name, pair in shares.items()})
+    if "per_group" in metrics:
+        images = {name: str(row["num_images"]) for name, row in metrics["per_group"].items()}
+        _rows("group", metrics["per_group"], console, "images", images)
+    for name, level in levels.items():
+        _rows(f"{name} class", level["per_class"], console)
+
+
+def _rows(
+    what: str, rows: dict[str, dict[str, Any]], console: Console, second: str = "", cells: dict[str, str] | None = None
+) -> None:
+    """A line a class or a group; where `second` names a column, its `cells` stand behind the IoU."""
+    lines = Table(pad_edge=False)
+    for column in (what, "iou", *([second] if second else []), "dice", "precision", "recall"):
+        lines.add_column(column)
+    for name, row in rows.items():
+        iou, *scores = (_short(row[key]) for key in ("iou", "dice", "precision", "recall"))
+        lines.add_row(Text(name), iou, *([(cells or {}).get(name, "")] if second else []), *scores)
+    console.print(lines)
 
 
 def _range_of(pair: Sequence[float] | None) -> str:
@@ -77,4 +90,4 @@ def _range_of(pair: Sequence[float] | None) -> str:
 
 
 def _short(value: Any) -> str:
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+    return "-" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)

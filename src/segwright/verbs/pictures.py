@@ -16,7 +16,7 @@ from segwright.drawing.overlays import comparison
 from segwright.drawing.report import report
 from segwright.images import write_png
 from segwright.inference import Predictor
-from segwright.metrics import scores
+from segwright.metrics import class_scores, scores
 from segwright.progress import bar
 from segwright.training.state import Training
 from segwright.verbs.scoring import Tally, add_samples
@@ -102,7 +102,7 @@ def split_metrics(tally: Tally, source: Source) -> dict[str, Any]:
     """Scores as the report shows them."""
     total = tally.counts.total()
     near = {"f1_2px": tally.near.f1()} if tally.near else {}
-    classes = {name: scores(total[i : i + 1]) for i, name in enumerate(source.classes)} if len(total) > 1 else {}
+    classes = class_scores(total, source.classes) if len(total) > 1 else {}
     of_tree = tally.tree.scores() if tally.tree else {}
     return {**scores(total), **near, **of_tree, **({"per class": classes} if classes else {})}
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from segwright.hierarchy import Hierarchy
 from segwright.hierarchy.scores import TreeCounts
-from segwright.metrics import Counts, scores
+from segwright.metrics import Counts, class_scores, scores
 from segwright.verbs.trees import places_of
 
 
@@ -46,7 +46,6 @@ class TreeTally:
         out: dict[str, Any] = {}
         for number, counts in enumerate(self.upper):
             total = counts.total()
-            names = self.hierarchy.names(number)
-            classes = {name: scores(total[i : i + 1]) for i, name in enumerate(names)}
+            classes = class_scores(total, self.hierarchy.names(number))
             out[self.hierarchy.level_names[number]] = {**scores(total), "per_class": classes}
         return out
