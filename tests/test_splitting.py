@@ -372,7 +372,7 @@ def test_going_on_and_another_run_take_the_runs_division(run, tmp_path):
     train, valid = values["train"], values["valid"]
     train[0], valid[0] = valid[0], train[0]  # another one than the seed's
     (folder / "split.json").write_text(json.dumps(values))
-    segwright.train(once(data_of(run), folder), resume=True)
+    segwright.train(once(data_of(run), folder), resume_anyway=True)
     assert read_record(folder / "split.json") == {"train": sorted(train), "valid": sorted(valid)}
     again = segwright.train(once(data_of(run), tmp_path / "again", split={"file": str(folder / "split.json")}))
     assert checkpoint.load(again.best)["split"] == {"train": sorted(train), "valid": sorted(valid)}
