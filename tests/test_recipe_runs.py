@@ -51,6 +51,7 @@ def as_spark(camvid: Path, root: Path) -> Path:
     return root
 
 
+@pytest.mark.timeout(2400)
 @pytest.mark.slow
 def test_sparks_readme_runs_from_training_to_a_checked_submission(real_data, tmp_path):
     root = as_spark(real_data / "camvid_rgb", tmp_path / "data")
@@ -87,6 +88,7 @@ def test_sparks_readme_runs_from_training_to_a_checked_submission(real_data, tmp
     }
 
 
+@pytest.mark.timeout(2400)
 @pytest.mark.slow
 def test_artefacts_readme_runs_for_all_three_encoders_and_compares_them(real_data, tmp_path, monkeypatch):
     data = tmp_path / "tiles"

@@ -16,7 +16,7 @@ from segwright.images import write_png
 from slurm_cluster import Cluster, cluster, missing
 from test_parallel import DRIVER, difference, needs_deepspeed, torchrun
 
-pytestmark = [pytest.mark.slow, pytest.mark.slurm]
+pytestmark = [pytest.mark.slow, pytest.mark.slurm, pytest.mark.timeout(2400)]
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 TWO_NODES = ("--nodes=2", "--ntasks-per-node=1")
