@@ -125,6 +125,14 @@ def test_a_binary_task_has_intervals_and_a_matrix_of_two(finished, tmp_path):
     assert "per_group" not in metrics
 
 
+def test_only_single_scores_are_shown_with_their_intervals(evaluated):
+    metrics = read(evaluated)
+    shown = details.with_intervals(metrics)
+    assert shown["iou"] == (metrics["iou"], *metrics["ci95"]["iou"])
+    assert shown["precision"] == metrics["precision"]
+    assert not shown.keys() & {"ci95", "evaluated_with", "per_class", "per_group", "weights", "num_images"}
+
+
 def test_a_sample_keeps_its_group_through_class_mapping_division_and_preloading(crafts, tmp_path):
     source = spark.build(spark.Config(root=str(crafts)))
     named = mapped(source, ClassesConfig(merge={"craft": ["spacecraft body", "solar panels"]}))

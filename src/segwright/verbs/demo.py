@@ -19,6 +19,7 @@ from segwright.images import write_png
 from segwright.painting import best_grey_threshold_iou, write_dataset
 from segwright.progress import bar
 from segwright.verbs.check import check
+from segwright.verbs.details import with_intervals
 from segwright.verbs.evaluate import evaluate, load_model
 from segwright.verbs.findings import metrics_table, print_findings, summary_table
 from segwright.verbs.infer import infer
@@ -117,7 +118,7 @@ def finish(folder: Path, run: Path, source: Source, metrics: dict[str, Any], gre
         folder / "report.html",
         title="Segwright demo",
         facts={"images": f"painted, {len(source.splits['train'])} for training", "weights": metrics["weights"]},
-        metrics={"test " + name: value for name, value in metrics.items() if name != "weights"}
+        metrics={f"test {name}": value for name, value in with_intervals(metrics).items()}
         | {"best grey-level threshold, test iou": grey},
         run=run,
         rows=checkpoint.load(run / "last.pth")["rows"],

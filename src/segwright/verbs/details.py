@@ -124,16 +124,21 @@ def _both(classes: Sequence[str]) -> list[str]:
     return [OTHER, *classes] if len(classes) == 1 else list(classes)
 
 
-def write_page(
-    path: Path, metrics: Mapping[str, Any], source: Source, confusion: bytes, best: list[Sample], worst: list[Sample]
-) -> None:
-    """All of it on one page that needs no network."""
+def with_intervals(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """The single scores of an evaluation, as a page shows them: a number, or (value, low, high)."""
     between = metrics.get("ci95", {})
-    shown = {
+    return {
         name: (value, *between[name]) if between.get(name) else value
         for name, value in metrics.items()
         if isinstance(value, int | float) and name not in {"num_images", "threshold"}
     }
+
+
+def write_page(
+    path: Path, metrics: Mapping[str, Any], source: Source, confusion: bytes, best: list[Sample], worst: list[Sample]
+) -> None:
+    """All of it on one page that needs no network."""
+    shown = with_intervals(metrics)
     levels = metrics.get("per_level", {})
     shown |= {f"iou_{name}": level["iou"] for name, level in levels.items()}
     tables = {"class": metrics.get("per_class", {}), "group": metrics.get("per_group", {})}
