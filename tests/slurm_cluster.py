@@ -5,6 +5,7 @@ https://slurm.schedmd.com/slurm.conf.html; two slurmd on one machine by NodeHost
 """
 
 import os
+import random
 import re
 import shutil
 import signal
@@ -16,6 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+ENDED = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY"}
+"""States that a job does not leave; all others pass."""
 PROGRAMS = ("slurmctld", "slurmd", "munged", "mungekey", "sbatch", "srun", "scontrol", "squeue", "sinfo", "scancel")
 
 CONF = """\
@@ -104,8 +107,7 @@ class Cluster:
 
     def finish(self, number: str, timeout_s: float = 420) -> dict[str, str]:
         """Waits for the job's good end, or fails with what it printed."""
-        ended = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY"}
-        job = self.wait(number, ended, timeout_s)
+        job = self.wait(number, ENDED, timeout_s)
         assert job["JobState"] == "COMPLETED", f"{job['JobState']} {job['ExitCode']}: {self.output(job)}"
         return job
 
@@ -164,11 +166,13 @@ def start_munge(folder: Path) -> "subprocess.Popen[bytes]":
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody has just now."""
-    sockets = [socket.socket() for _ in range(count)]
-    for held in sockets:
-        held.bind(("127.0.0.1", 0))
-    ports = [held.getsockname()[1] for held in sockets]
-    for held in sockets:
-        held.close()
-    return ports
+    """Ports that nobody has just now, below those that Linux gives to outgoing connections, so that none is taken
+    before it is used."""
+    found: list[int] = []
+    for port in random.SystemRandom().sample(range(20000, 32000), 1000):
+        with socket.socket() as held:
+            if held.connect_ex(("127.0.0.1", port)) != 0:
+                found.append(port)
+        if len(found) == count:
+            return found
+    raise OSError("no free ports between 20000 and 32000")

@@ -182,7 +182,7 @@ def test_accelerate_launch_with_deepspeed_trains_as_torchrun_does(data, alone, t
     path = config(data, tmp_path / "x", "auto", 2)
     words = ("--use_deepspeed", "--zero_stage=2", "--num_processes=2", "--num_machines=1", "--mixed_precision=no")
     done = run(BIN / "accelerate", "launch", *words, f"--main_process_port={free_ports(1)[0]}", DRIVER, path)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     assert "2 processes (zero2)" in (tmp_path / "x/run/train.log").read_text()
     assert difference(alone, tmp_path / "x/run") < 1e-5
 

@@ -13,13 +13,15 @@ from conftest import absent
 from runs import read_csv
 from segwright.datasets import spark
 from segwright.images import write_png
-from slurm_cluster import Cluster, cluster, missing
+from slurm_cluster import ENDED, Cluster, cluster, missing
 from test_parallel import DRIVER, difference, needs_deepspeed, torchrun
 
 pytestmark = [pytest.mark.slow, pytest.mark.slurm, pytest.mark.timeout(2400)]
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 TWO_NODES = ("--nodes=2", "--ntasks-per-node=1")
+EPOCHS = 160
+"""So many that a fast machine is still training when the time limit of a minute falls."""
 
 
 @pytest.fixture(scope="module")
@@ -41,12 +43,12 @@ def stop_by_time_limit(slurm: Cluster, number: str, checkpoint: Path) -> None:
     ends = time.monotonic() + 300
     while not checkpoint.exists():
         job = slurm.job(number)
-        assert job["JobState"] in ("PENDING", "RUNNING"), slurm.output(job)
+        assert job["JobState"] not in ENDED, slurm.output(job)
         assert time.monotonic() < ends, slurm.output(job)
         time.sleep(0.2)
     slurm.run("scontrol", "update", f"JobId={number}", "TimeLimit=1")
     while (job := slurm.job(number))["Restarts"] == "0":
-        assert job["JobState"] in ("RUNNING", "COMPLETING", "PENDING"), f"{job['JobState']}: {slurm.output(job)}"
+        assert job["JobState"] not in ENDED, f"{job['JobState']}: {slurm.output(job)}"
         assert time.monotonic() < ends, slurm.output(job)
         time.sleep(0.2)
     slurm.run("scontrol", "update", f"JobId={number}", "TimeLimit=30")
@@ -58,7 +60,7 @@ def spark_run(slurm, tmp_path_factory):
     needs_deepspeed("zero1")
     home = tmp_path_factory.mktemp("spark")
     data = spark.example(home / "data")
-    words = {"data.root": data, "training.batch_size": 2, "training.epochs": 100, "model.pretrained": "false"}
+    words = {"data.root": data, "training.batch_size": 2, "training.epochs": EPOCHS, "model.pretrained": "false"}
     more = [f"{key}={value}" for key, value in {**words, "train.amp": "false", "train.save_every_steps": 1}.items()]
     script = RECIPES / "spark/scripts/segformer_train.sh"
     flags = (*TWO_NODES, "--time=30", "--signal=B:USR1@20")
@@ -77,11 +79,11 @@ def spark_run(slurm, tmp_path_factory):
 
 def test_a_run_that_the_time_limit_ended_goes_on_and_ends_as_if_never_stopped(spark_run):
     home, folder, said, stopped_after = spark_run
-    assert stopped_after < 100, "it was not stopped"
+    assert stopped_after < EPOCHS, "it was not stopped"
     assert "saved, and back into the queue" in said
     assert f"resumed model_weights_segformer_b0 after epoch {stopped_after}" in said
     assert "2 processes (zero1)" in (folder / "train.log").read_text()
-    assert len(read_csv(folder)) == 100
+    assert len(read_csv(folder)) == EPOCHS
     assert difference(home / "once", folder) < 1e-6
     assert difference(home / "once", folder, "best.pth") < 1e-6
 
