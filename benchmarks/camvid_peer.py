@@ -6,7 +6,6 @@ cross-entropy; mIoU of `test` from one confusion matrix at the original size. La
     python benchmarks/camvid_peer.py --data ../shared/data/camvid --seed 0 --out peer.json
 """
 
-import argparse
 import json
 import time
 from pathlib import Path
@@ -15,7 +14,7 @@ import cv2
 import numpy as np
 import segmentation_models_pytorch as smp
 import torch
-from crack_peer import IGNORE, forward, tensor, train
+from crack_peer import IGNORE, arguments, begin, forward, tensor, train
 from torch.nn import functional as F
 
 CLASSES = 11
@@ -52,18 +51,8 @@ def confusion(net: torch.nn.Module, data: list) -> np.ndarray:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--out", type=Path, required=True)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    cv2.setNumThreads(0)
-    torch.manual_seed(args.seed)
-    start = time.perf_counter()
+    args = arguments(__doc__, epochs=6).parse_args()
+    start = begin(args)
     splits = {name: load(args.data, name) for name in ("train", "test")}
     net = smp.Segformer("mit_b0", encoder_weights=None, classes=CLASSES).to(memory_format=torch.channels_last)
     train(net, splits["train"], args.seed, args.epochs, args.batch, loss_of, crop=CROP, vertical=False)

@@ -164,20 +164,31 @@ def tolerant_f1(probs: list, data: list, threshold: float, tolerance_px: float =
     return 2 * precision * recall / max(precision + recall, 1e-9)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def arguments(description: str | None, epochs: int) -> argparse.ArgumentParser:
+    """What every peer's script takes."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--net", choices=("unet", "segformer", "fpn"), default="unet")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--epochs", type=int, default=epochs)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, required=True)
-    args = parser.parse_args()
+    return parser
+
+
+def begin(args: argparse.Namespace) -> float:
+    """Threads and seed as asked for; the time at which the run begins."""
     torch.set_num_threads(args.threads)
     cv2.setNumThreads(0)
     torch.manual_seed(args.seed)
-    start = time.perf_counter()
+    return time.perf_counter()
+
+
+def main() -> None:
+    parser = arguments(__doc__, epochs=30)
+    parser.add_argument("--net", choices=("unet", "segformer", "fpn"), default="unet")
+    args = parser.parse_args()
+    start = begin(args)
     splits = {name: load(args.data, name) for name in ("train", "valid", "test")}
     net = network(args.net).to(memory_format=torch.channels_last)
     train(net, splits["train"], args.seed, args.epochs, args.batch)

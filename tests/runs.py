@@ -1,11 +1,15 @@
 """What tests of runs share: a config that trains in a second, and reading what a run left."""
 
 import csv
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 import torch
 
 from segwright import checkpoint
+from segwright.training import loop
 
 
 def small(painted: Path, folder: Path, **sections) -> dict:
@@ -21,6 +25,23 @@ def small(painted: Path, folder: Path, **sections) -> dict:
         "run": {"output": str(folder)},
     }
     return {key: {**values.get(key, {}), **sections.get(key, {})} for key in values.keys() | sections.keys()}
+
+
+@contextmanager
+def ending_at(number: int, error: type[BaseException] = KeyboardInterrupt) -> Iterator[None]:
+    """What trains within it dies of `error` before its step of that number, counted from 1 over all epochs."""
+    step, calls = loop.train_step, [0]
+
+    def stepping(*args):
+        calls[0] += 1
+        if calls[0] == number:
+            raise error
+        return step(*args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "train_step", stepping)
+        with pytest.raises(error):
+            yield
 
 
 def weights_of(folder: Path, name: str = "last.pth") -> dict[str, torch.Tensor]:

@@ -11,31 +11,20 @@ import torch
 from PIL import Image
 
 import segwright
-from runs import small
+from runs import ending_at, small
 from segwright import checkpoint
 from segwright.errors import ConfigError, SegwrightError
-from segwright.training import loop
 from segwright.verbs.identity import FREE, changed_config
 from segwright.verbs.settings import gather
 
 
 @pytest.fixture
-def begun(painted, tmp_path, monkeypatch):
+def begun(painted, tmp_path):
     """A copy of the data, and a run over it that was stopped in its second epoch: (data, folder, its config)."""
     data = shutil.copytree(painted, tmp_path / "data")
     config = small(data, tmp_path / "r", train={"epochs": 3, "freeze_epochs": 0, "save_every_steps": 2})
-    step, calls = loop.train_step, [0]
-
-    def killed(*args):
-        calls[0] += 1
-        if calls[0] == 6:
-            raise KeyboardInterrupt
-        return step(*args)
-
-    monkeypatch.setattr(loop, "train_step", killed)
-    with pytest.raises(KeyboardInterrupt):
+    with ending_at(6):
         segwright.train(config)
-    monkeypatch.undo()
     return data, tmp_path / "r", config
 
 

@@ -365,10 +365,10 @@ def test_going_on_takes_the_newest_checkpoint(
     assert began == [epoch]
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without a GPU")
-def test_a_missing_gpu_is_said_before_the_training_starts(folders: Path) -> None:
+def test_a_missing_gpu_is_said_before_the_training_starts(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from segwright.nnunet.run import run
 
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match="-device cpu"):
         run(SimpleNamespace(**(OPTIONS | {"device": "cuda"})))  # type: ignore[arg-type]
 

@@ -169,8 +169,8 @@ def test_the_guides_other_two_sections_are_read():
     assert (settings.train.device, settings.train.batch_size, settings.train.epochs) == ("cuda", 4, 3)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without a GPU")
-def test_a_gpu_that_is_insisted_on_and_missing_is_an_error_and_not_a_silent_cpu():
+def test_a_gpu_that_is_insisted_on_and_missing_is_an_error_and_not_a_silent_cpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match="cuda"):
         Engine(amp=False, device="cuda")
 
