@@ -3,8 +3,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 2
-# two files of tests at a time; the slow ones need all cores, one after the other
-QUICK := -m "not slow" -n 2 --dist loadfile
 
 .PHONY: demo test quick check fix docs clean
 
@@ -12,12 +10,12 @@ demo: $(VENV)/.installed
 	$(BIN)/segwright demo --output demo
 
 test: $(VENV)/.developing $(VENV)/.nnunet
-	$(BIN)/python -m pytest $(QUICK)
-	$(BIN)/python -m pytest -m slow
-	SEGWRIGHT_NNUNET=1 $(VENV)/nnunet/bin/python -m pytest -m nnunet $$(grep -l "mark\.nnunet" tests/*.py)
+	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m slow -n 0
+	SEGWRIGHT_NNUNET=1 $(VENV)/nnunet/bin/python -m pytest -m nnunet -n 0 $$(grep -l "mark\.nnunet" tests/*.py)
 
 quick: $(VENV)/.developing
-	$(BIN)/python -m pytest $(QUICK)
+	$(BIN)/python -m pytest -m "not slow"
 
 check: $(VENV)/.developing
 	$(BIN)/ruff check .

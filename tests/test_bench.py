@@ -161,6 +161,7 @@ def test_the_matrix_measures_memory_alone_where_no_speed_is_claimed(
     assert markdown(result) == page
 
 
+@pytest.mark.slow
 def test_compiled_models_take_turns_with_the_plain_ones_and_their_first_call_stands_apart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

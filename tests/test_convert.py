@@ -81,6 +81,7 @@ def test_there_and_back_is_the_same(to, tmp_path):
     equal(reread(back), read(root, "folder"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("to", WRITERS)
 @pytest.mark.parametrize("name", ["Dataset501_CHASEDB1", "magnetic_tile"])
 def test_real_sets_keep_their_masks(name, to, real_data, tmp_path):

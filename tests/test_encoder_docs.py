@@ -20,6 +20,7 @@ def test_the_tables_are_found():
     assert sorted(PYRAMIDS.values()) == ["base", "large", "small"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "parameters", "channels", "origin", "licence"), ROWS, ids=[row[0] for row in ROWS])
 def test_a_row_says_what_the_encoder_is(name, parameters, channels, origin, licence):
     with torch.device("meta"):

@@ -28,6 +28,7 @@ CHECKPOINTED: dict[str, dict] = {
     "vit_small_patch14_dinov2": VIT,
     "vit_small_patch16_dinov3": VIT,
 }
+LARGER = {"test_maxvit", "vit_small_patch14_dinov2", "vit_small_patch16_dinov3"}
 
 
 def built(**options: Any) -> Segmenter:
@@ -126,7 +127,9 @@ def stepped(encoder: nn.Module, image: torch.Tensor) -> tuple[dict, dict, int]:
     return gradients, {key: tensor.clone() for key, tensor in encoder.named_buffers()}, sum(kept.values())
 
 
-@pytest.mark.parametrize("name", CHECKPOINTED)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LARGER else name for name in CHECKPOINTED]
+)
 def test_checkpointing_changes_neither_gradients_nor_statistics_and_keeps_less(name: str) -> None:
     """With stochastic depth: what is computed again must drop the same blocks; a batch norm must count a batch once."""
     found = []

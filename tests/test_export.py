@@ -66,6 +66,7 @@ def test_transformers_loads_the_folder_and_gives_the_same_logits(tmp_path: Path)
     assert segwright.Segmenter.from_pretrained(done.folder).classes == CLASSES
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_a_model_of_a_tree_has_the_nodes_as_labels_and_the_certificate_the_tree(tmp_path: Path, caplog) -> None:
     """Trained with tree-triplet: the embedding, which is for training alone, stays behind."""

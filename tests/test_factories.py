@@ -34,6 +34,7 @@ CHANNELS = {
 """As its guide lists them."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "which"), CHANNELS)
 def test_channels_are_those_of_the_guide(kind: str, which: Any) -> None:
     key = "depth" if kind == "resnet" else "variant"

@@ -17,6 +17,8 @@ from segwright.errors import ConfigError, SegwrightError
 from segwright.verbs.identity import FREE, changed_config
 from segwright.verbs.settings import gather
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def begun(painted, tmp_path):

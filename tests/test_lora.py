@@ -59,10 +59,10 @@ def names(model: nn.Module) -> set[str]:
     [
         ("vit_small_patch16_dinov3", ["qkv"], 147_456),
         ("vit_base_patch14_dinov2", ["qkv"], 294_912),
-        ("vit_large_patch16_224", ["qkv"], 786_432),
+        pytest.param("vit_large_patch16_224", ["qkv"], 786_432, marks=pytest.mark.slow),
         ("vit_small_patch14_dinov2", ["qkv", "attn.proj", "fc1", "fc2"], 589_824),
-        ("vit_base_patch16_224", ["qkv", "attn.proj", "fc1", "fc2"], 1_179_648),
-        ("vit_large_patch16_dinov3", ["qkv", "attn.proj", "fc1", "fc2"], 3_145_728),
+        pytest.param("vit_base_patch16_224", ["qkv", "attn.proj", "fc1", "fc2"], 1_179_648, marks=pytest.mark.slow),
+        pytest.param("vit_large_patch16_dinov3", ["qkv", "attn.proj", "fc1", "fc2"], 3_145_728, marks=pytest.mark.slow),
     ],
 )
 def test_adapters_have_as_many_weights_as_rank_and_sides_say(encoder: str, targets: list[str], count: int) -> None:

@@ -19,6 +19,8 @@ from segwright.verbs import export as verb
 from segwright.verbs.merge import with_adapters
 from segwright.verbs.settings import gather
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("peft", reason="LoRA needs peft: pip install 'segwright[lora]'")
 
 

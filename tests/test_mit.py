@@ -124,7 +124,7 @@ def save(tensors: dict[str, Tensor], path: Path) -> Path:
         ("mit_b0", (512, 512)),
         ("mit_b0", (500, 333)),
         pytest.param("mit_b2", (512, 512), marks=pytest.mark.slow),
-        ("mit_b2", (500, 333)),
+        pytest.param("mit_b2", (500, 333), marks=pytest.mark.slow),
     ],
 )
 @torch.no_grad()

@@ -16,6 +16,8 @@ from segwright.images import read_image
 from segwright.verbs import submission as verb
 from segwright.verbs.submission import OWN_DATA, Rules, submission
 
+pytestmark = pytest.mark.slow
+
 SIDE = 96
 """Of the example's images."""
 TWO = Rules(images=2, size=(SIDE, SIDE))

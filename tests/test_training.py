@@ -298,6 +298,7 @@ def test_amp_computes_in_bfloat16_where_the_processor_has_it_and_says_so(painted
         assert all(w.dtype != torch.bfloat16 for w in weights_of(run.folder).values())
 
 
+@pytest.mark.slow
 def test_a_frozen_random_encoder_is_warned_of(painted, tmp_path, caplog):
     segwright.train(small(painted, tmp_path / "w", train={"epochs": 2}))
     assert "a frozen random encoder teaches the head little" in caplog.text

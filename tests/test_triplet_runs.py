@@ -21,6 +21,8 @@ from segwright.verbs.evaluate import load_model
 from segwright.verbs.settings import gather
 from test_tree_loss import EMBEDDING, THREE, TWO, Z2, Y
 
+pytestmark = pytest.mark.slow
+
 
 def values(root, **sections):
     """Three epochs of two steps on the example of SegHiero's layout, four classes in three groups of two levels."""
