@@ -22,8 +22,8 @@ from segwright.metrics import Counts, scores
 from segwright.splitting import Config as SplitConfig
 from segwright.splitting import divided
 from segwright.verbs import details
-from segwright.verbs.evaluate import load_model
 from segwright.verbs.infer import network_logits
+from segwright.verbs.loading import load_model
 from segwright.verbs.pictures import split_metrics
 from segwright.verbs.scoring import Tally
 from segwright.verbs.tree_scores import TreeTally

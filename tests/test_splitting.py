@@ -22,7 +22,7 @@ from segwright.errors import ConfigError, DataError
 from segwright.images import write_png
 from segwright.painting import write_dataset
 from segwright.splitting import Config, as_json, deal, divided, joined, read_record, record
-from segwright.verbs.evaluate import load_model
+from segwright.verbs.loading import load_model
 from segwright.verbs.settings import gather
 from segwright.verbs.source import read_source
 

@@ -23,8 +23,8 @@ from segwright.errors import ConfigError, DataError
 from segwright.hierarchy import read
 from segwright.hierarchy.decode import coherent, decode
 from segwright.inference.levels import TreeDecoder, independent_resized, levels_resized
-from segwright.verbs.evaluate import load_model
 from segwright.verbs.findings import metrics_table
+from segwright.verbs.loading import load_model
 from segwright.verbs.settings import gather
 from trees import logits_for, made
 

@@ -17,7 +17,7 @@ from segwright.losses.tree import Config, TreeLoss, build
 from segwright.losses.tree_triplet import ramp
 from segwright.model import Config as ModelConfig
 from segwright.model import EncoderConfig, build_model
-from segwright.verbs.evaluate import load_model
+from segwright.verbs.loading import load_model
 from segwright.verbs.settings import gather
 from test_tree_loss import EMBEDDING, THREE, TWO, Z2, Y
 

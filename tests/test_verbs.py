@@ -13,8 +13,8 @@ from segwright.cli import main
 from segwright.datasets import READERS
 from segwright.errors import ConfigError, DataError, WeightsError
 from segwright.images import read_image
-from segwright.verbs.evaluate import load_model
 from segwright.verbs.infer import predict_image
+from segwright.verbs.loading import load_model
 
 KEYS = {"iou", "dice", "precision", "recall", "threshold", "num_images", "weights"}
 

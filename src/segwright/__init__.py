@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from segwright.verbs.compare import compare
     from segwright.verbs.convert import convert
     from segwright.verbs.demo import demo
-    from segwright.verbs.evaluate import evaluate, load
+    from segwright.verbs.evaluate import evaluate
     from segwright.verbs.export import export
     from segwright.verbs.infer import infer
+    from segwright.verbs.loading import load
     from segwright.verbs.submission import submission
     from segwright.verbs.train import Run, train
 
@@ -39,7 +40,7 @@ _HOMES = {
     "export": "segwright.verbs.export",
     "get_backbone_channels": "segwright.factories",
     "infer": "segwright.verbs.infer",
-    "load": "segwright.verbs.evaluate",
+    "load": "segwright.verbs.loading",
     "submission": "segwright.verbs.submission",
     "train": "segwright.verbs.train",
 }

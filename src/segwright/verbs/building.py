@@ -19,8 +19,8 @@ from segwright.training.ema import Average
 from segwright.training.optim import build_optimizer
 from segwright.training.schedules import SCHEDULES
 from segwright.transforms import Augment
-from segwright.verbs.evaluate import remember
 from segwright.verbs.folder import run_folder
+from segwright.verbs.loading import remember
 from segwright.verbs.settings import Settings
 from segwright.verbs.trees import channels, tree_for_loss
 

@@ -12,8 +12,8 @@ from segwright.errors import DataError
 from segwright.metrics import scores
 from segwright.splitting.groups import image_names
 from segwright.verbs.comparison import Comparison, Evaluated
-from segwright.verbs.evaluate import Loaded, load_model
 from segwright.verbs.infer import network_logits
+from segwright.verbs.loading import Loaded, load_model
 from segwright.verbs.source import read_source
 
 MOST_DIFFERENT, WORST = 4, 2

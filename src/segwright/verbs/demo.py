@@ -20,9 +20,10 @@ from segwright.painting import best_grey_threshold_iou, write_dataset
 from segwright.progress import bar
 from segwright.verbs.check import check
 from segwright.verbs.details import with_intervals
-from segwright.verbs.evaluate import evaluate, load_model
+from segwright.verbs.evaluate import evaluate
 from segwright.verbs.findings import metrics_table, print_findings, summary_table
 from segwright.verbs.infer import infer
+from segwright.verbs.loading import load_model
 from segwright.verbs.pictures import best_and_worst, write_report
 from segwright.verbs.train import train
 

@@ -20,7 +20,7 @@ from segwright import checkpoint
 from segwright.errors import ConfigError, SegwrightError
 from segwright.files import write_text
 from segwright.model import Segmenter
-from segwright.verbs.evaluate import restore
+from segwright.verbs.loading import restore
 from segwright.verbs.merge import write_merged
 from segwright.verbs.settings import Settings, gather
 from segwright.verbs.trees import channels, tree_for_loss

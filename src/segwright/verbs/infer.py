@@ -17,7 +17,7 @@ from segwright.errors import DataError, SegwrightError
 from segwright.images import IMAGE_SUFFIXES, read_image, write_png
 from segwright.progress import bar
 from segwright.transforms import Size, resize
-from segwright.verbs.evaluate import Loaded, load_model
+from segwright.verbs.loading import Loaded, load_model
 
 log = logging.getLogger("segwright")
 

@@ -9,7 +9,7 @@ import torch
 from segwright import checkpoint, lora
 from segwright.errors import ConfigError, SegwrightError
 from segwright.model import Segmenter, build_model
-from segwright.verbs.evaluate import remember, restore
+from segwright.verbs.loading import remember, restore
 from segwright.verbs.settings import Settings, gather
 from segwright.verbs.trees import channels
 

@@ -22,8 +22,8 @@ from segwright.errors import DataError, WeightsError
 from segwright.files import write_atomic
 from segwright.images import IMAGE_SUFFIXES, image_size, read_image
 from segwright.progress import bar
-from segwright.verbs.evaluate import Loaded, load_model
 from segwright.verbs.infer import network_logits
+from segwright.verbs.loading import Loaded, load_model
 
 log = logging.getLogger("segwright")
 

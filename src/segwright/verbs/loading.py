@@ -1,0 +1,106 @@
+"""A checkpoint's model, ready to predict, or as it is."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from segwright import checkpoint, lora
+from segwright.config import as_mapping
+from segwright.engine import Engine
+from segwright.errors import ConfigError
+from segwright.inference import Predictor
+from segwright.model import Segmenter, build_model
+from segwright.verbs.settings import Settings, gather
+from segwright.verbs.trees import channels, decoder
+
+log = logging.getLogger("segwright")
+
+FROM_A_FILE = {"data", "classes", "split", "predict"}
+"""Sections that a config file gives for trained weights."""
+SHAPING = {"model", "encoder", "head", "hierarchy", "input"}
+"""Sections that shape what a checkpoint's weights mean; a file that says otherwise is told so."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Trained weights, ready to predict."""
+
+    settings: Settings
+    model: Segmenter
+    engine: Engine
+    predictor: Predictor
+    classes: list[str]
+    colours: list[list[int]] | None = None
+    """RGB of each class, where the data set had its own."""
+    division: dict[str, list[str]] | None = None
+    """How the run divided its images, where nothing else is asked for."""
+
+
+def load_model(
+    weights: str | Path,
+    config: str | Path | Mapping[str, Any] | None = None,
+    flags: Mapping[str, Any] | None = None,
+    overrides: Sequence[str] = (),
+) -> Loaded:
+    """A model from a checkpoint alone; overrides and flags change what the checkpoint's own config says.
+
+    A config file gives its sections `FROM_A_FILE`; the rest is left to the checkpoint, which was perhaps trained with
+    flags on top of that file: then the file alone would build another model.
+
+    Raises:
+        WeightsError: the file is no checkpoint of ours, or belongs to another model than the config names.
+    """
+    payload = checkpoint.load(weights)
+    try:
+        settings = gather(_about_the_data(config, payload["config"]), flags, overrides, base=payload["config"])
+    except ConfigError as error:
+        raise ConfigError(f"{error}\n(on top of the config that {weights} carries)") from None
+    engine = Engine(settings.train.amp, settings.train.device)
+    bare = restore(payload, settings, weights)
+    tree = decoder(settings, payload["classes"])
+    predictor = Predictor(engine.prepare(bare).eval(), bare, engine, settings.predict, tree)
+    own_split = payload.get("split") if settings.dump()["split"] == payload["config"].get("split") else None
+    return Loaded(settings, bare, engine, predictor, list(payload["classes"]), payload.get("colours"), own_split)
+
+
+def _about_the_data(config: str | Path | Mapping[str, Any] | None, own: Mapping[str, Any]) -> dict[str, Any]:
+    """The config without the sections of the model; says which of its values the checkpoint overrules."""
+    values = as_mapping(config)
+    for section in SHAPING & values.keys():
+        for key, value in (values[section] or {}).items():
+            used = own.get(section, {}).get(key)
+            if (section, key) != ("encoder", "pretrained") and key in own.get(section, {}) and used != value:
+                log.info("%s.%s is %s, as the checkpoint was trained, not the config's %s", section, key, used, value)
+    return {section: value for section, value in values.items() if section in FROM_A_FILE}
+
+
+def load(weights: str | Path) -> Segmenter:
+    """The trained model in a checkpoint of ours, in evaluation mode on the CPU.
+
+    Its input is (B, 3, H, W) float, normalised with `model.encoder.mean` and `.std`; its output logits (B, K, H, W).
+    """
+    payload = checkpoint.load(weights)
+    return restore(payload, gather(payload["config"]), weights)
+
+
+def restore(payload: dict[str, Any], settings: Settings, weights: str | Path) -> Segmenter:
+    """The model of a checkpoint that was read from `weights`, in evaluation mode on the CPU; adapters are merged."""
+    names = channels(settings, payload["classes"])
+    model = build_model(settings.model, settings.encoder, settings.head, len(names), pretrained=False)
+    own = payload["config"].get("lora", {})
+    tensors = lora.merged(payload["model"], own.get("lora_alpha", lora.Config.lora_alpha))
+    checkpoint.load_weights(model, payload | {"model": tensors}, weights)
+    remember(model, payload)
+    model.classes = names
+    return model.eval()
+
+
+def remember(model: Segmenter, payload: Mapping[str, Any]) -> None:
+    """Gives a model what a checkpoint knows beside weights: normalisation, classes, origin of the first weights."""
+    encoder = model.encoder
+    encoder.mean, encoder.std = tuple(payload["mean"]), tuple(payload["std"])
+    model.classes = tuple(payload["classes"])
+    first = payload.get("weights", {})
+    encoder.origin, encoder.licence = first.get("origin", encoder.origin), first.get("licence", encoder.licence)
