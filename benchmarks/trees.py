@@ -4,8 +4,8 @@
 
 The losses: cross-entropy over the eleven classes; the tree loss; the tree loss with tree-triplet; a cross-entropy a
 level without what holds the levels together; the tree loss with a smaller share of that. Each from random weights, with
-all training images and with every fourth, in as many steps. Images are halved for the network and scored on `test` at
-their own size, with the last weights. Every run that is done is kept in `results/trees.json`, so a second call goes on;
+all training images, with every fourth and with sixteen, in as many steps. Images are halved for the network and scored
+on `test` at their own size, with the last weights. Every run that is done is kept in `results/trees.json`, so a second call goes on;
 `results/trees.md` is made of what is there.
 """
 
@@ -31,7 +31,7 @@ LOSSES: dict[str, dict[str, Any]] = {
     "ce a level": {"name": "tree", "tree_weight": 0.0},
     "tree, weight 1": {"name": "tree", "tree_weight": 1.0},
 }
-SHARES = {"all": 1, "a quarter": 4}
+SHARES = {"all": 1, "a quarter": 4, "sixteen": 24}
 """Name -> one training image of how many."""
 SCORES = ("fine mIoU", "coarse mIoU", "coherence", "hierarchical error")
 RESULTS = Path(__file__).parent / "results"

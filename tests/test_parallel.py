@@ -43,7 +43,11 @@ def torchrun(*command: object, **variables: str) -> "subprocess.CompletedProcess
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    return write_dataset(tmp_path_factory.mktemp("parallel") / "data", train=8, valid=3, test=3, size=(64, 96), seed=3)
+    return painted_for_two(tmp_path_factory.mktemp("parallel"))
+
+
+def painted_for_two(folder: Path) -> Path:
+    return write_dataset(folder / "data", train=8, valid=3, test=3, size=(64, 96), seed=3)
 
 
 def config(data: Path, folder: Path, kind: str, processes: int, **sections) -> Path:
@@ -63,13 +67,17 @@ def config(data: Path, folder: Path, kind: str, processes: int, **sections) -> P
     return path
 
 
-@pytest.fixture(scope="module")
-def alone(data, tmp_path_factory) -> Path:
+def by_one(data: Path, folder: Path) -> Path:
     """The run of one process."""
-    path = config(data, tmp_path_factory.mktemp("alone") / "x", "none", 1)
+    path = config(data, folder / "x", "none", 1)
     done = run(sys.executable, DRIVER, path)
     assert done.returncode == 0, done.stderr
     return path.parent / "run"
+
+
+@pytest.fixture(scope="module")
+def alone(data, tmp_path_factory) -> Path:
+    return by_one(data, tmp_path_factory.mktemp("alone"))
 
 
 @pytest.fixture(scope="module")
@@ -101,19 +109,24 @@ def difference(one: Path, other: Path, name: str = "last.pth") -> float:
     return max(float((a[key].double() - b[key].double()).abs().max()) for key in a)
 
 
-@pytest.mark.parametrize("kind", ["ddp", "zero1", "zero2"])
-def test_two_processes_end_with_the_weights_and_scores_of_one(alone, shared, kind):
-    run_folder = shared(kind)
-    assert f"2 processes ({kind})" in (run_folder / "train.log").read_text()
-    assert (run_folder / "last.engine").is_dir() == kind.startswith("zero")
-    assert difference(alone, run_folder) < 1e-5
-    ours, theirs = read_csv(run_folder), read_csv(alone)
+def took_the_same_course(alone: Path, folder: Path, kind: str) -> None:
+    """Two processes of that kind ended with the weights, the scores and the log of one."""
+    assert f"2 processes ({kind})" in (folder / "train.log").read_text()
+    assert (folder / "last.engine").is_dir() == kind.startswith("zero")
+    assert difference(alone, folder) < 1e-5
+    ours, theirs = read_csv(folder), read_csv(alone)
     assert len(ours) == len(theirs) == 10, "each epoch is logged once"
     assert max(float(row["valid_iou"]) for row in theirs) > 0.01
     for row, other in zip(ours, theirs, strict=True):
         assert float(row["valid_iou"]) == pytest.approx(float(other["valid_iou"]), abs=1e-4)
         assert float(row["valid_loss"]) == pytest.approx(float(other["valid_loss"]), abs=1e-4)
         assert float(row["train_loss"]) == pytest.approx(float(other["train_loss"]), abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["ddp", "zero1", "zero2"])
+def test_two_processes_end_with_the_weights_and_scores_of_one(alone, shared, kind):
+    run_folder = shared(kind)
+    took_the_same_course(alone, run_folder, kind)
 
 
 def test_zero_with_one_process_is_deepspeeds_too(alone, data, tmp_path):

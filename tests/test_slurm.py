@@ -14,7 +14,16 @@ from runs import read_csv
 from segwright.datasets import spark
 from segwright.images import write_png
 from slurm_cluster import ENDED, Cluster, cluster, missing
-from test_parallel import DRIVER, difference, needs_deepspeed, torchrun
+from test_parallel import (
+    DRIVER,
+    by_one,
+    config,
+    difference,
+    needs_deepspeed,
+    painted_for_two,
+    took_the_same_course,
+    torchrun,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.slurm, pytest.mark.timeout(2400)]
 
@@ -52,6 +61,23 @@ def stop_by_time_limit(slurm: Cluster, number: str, checkpoint: Path) -> None:
         assert time.monotonic() < ends, slurm.output(job)
         time.sleep(0.2)
     slurm.run("scontrol", "update", f"JobId={number}", "TimeLimit=30")
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory) -> tuple[Path, Path]:
+    """Data, and a run of one process on them without Slurm."""
+    home = tmp_path_factory.mktemp("alone")
+    data = painted_for_two(home)
+    return data, by_one(data, home)
+
+
+@pytest.mark.parametrize("kind", ["ddp", "zero1", "zero2"])
+def test_two_tasks_of_srun_end_with_the_weights_and_scores_of_one(slurm, alone, kind, tmp_path):
+    needs_deepspeed(kind)
+    data, run_of_one = alone
+    command = f"srun {sys.executable} {DRIVER} {config(data, tmp_path / 'x', kind, 2)}"
+    slurm.finish(slurm.submit(*TWO_NODES, "--wrap", command, cwd=tmp_path, OMP_NUM_THREADS="1"))
+    took_the_same_course(run_of_one, tmp_path / "x/run", kind)
 
 
 @pytest.fixture(scope="module")
