@@ -5,8 +5,8 @@
 The losses: cross-entropy over the eleven classes; the tree loss; the tree loss with tree-triplet; a cross-entropy a
 level without what holds the levels together; the tree loss with a smaller share of that. Each from random weights, with
 all training images, with every fourth and with sixteen, in as many steps. Images are halved for the network and scored
-on `test` at their own size, with the last weights. Every run that is done is kept in `results/trees.json`, so a second call goes on;
-`results/trees.md` is made of what is there.
+on `test` at their own size, with the last weights. Every run that is done is kept in `results/trees.json`, so a second
+call goes on; `results/trees.md` is made of what is there.
 """
 
 import argparse
