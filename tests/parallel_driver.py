@@ -4,8 +4,11 @@ The config may have a section `test`. `still`: batch norms and dropout do nothin
 so that the number of processes cannot matter. `ends`: [process, step, how]; that process ends itself before that step,
 by `kill` or by an `error`, and leaves the time in the file `died`. `poisoned`: [process, step]; there the loss of that
 process is not a number.
+
+Each process leaves in `left<rank>` whether it was out of its group when it ended.
 """
 
+import atexit
 import json
 import os
 import signal
@@ -54,6 +57,12 @@ def poisoned(t: loop.Training, *args: object) -> object:
         return step(t, *args)
     finally:
         t.loss.forward = good
+
+
+@atexit.register
+def say_whether_it_left() -> None:
+    """After all that a run leaves to the end of its process."""
+    PATH.with_name(f"left{os.environ.get('RANK', '')}").write_text(str(not torch.distributed.is_initialized()))
 
 
 if TEST.get("still"):

@@ -3,6 +3,7 @@
 Gloo between CPUs, NCCL between GPUs. P processes, counted from 0.
 """
 
+import atexit
 import logging
 import os
 import socket
@@ -33,6 +34,8 @@ _calls = count()
 """Of `first`, by all runs of this process."""
 _met: dist.Store | None = None
 """Where they met: a process meets the others once, however many runs it makes."""
+_broken = False
+"""Whether an error ended a run, so that another process may be waited for in vain."""
 
 
 class Group:
@@ -103,6 +106,8 @@ class Group:
         except BaseException as error:
             if self._store is None:
                 raise
+            global _broken
+            _broken = True
             if left_by_others(error):
                 raise TrainingError(self._last_words()) from error
             self._tell(error)
@@ -172,7 +177,15 @@ def meet(launch: Launch, device: torch.device) -> dist.Store:
         timeout=COLLECTIVE,
     )
     _met = store
+    atexit.register(leave)
     return store
+
+
+def leave() -> None:
+    """Ends the group's threads before the interpreter ends: one that wakes in the middle of that aborts the process, and
+    a run that was finished, or saved at a signal, would look as if it had failed."""
+    if dist.is_initialized() and not _broken:
+        dist.destroy_process_group()
 
 
 def call_the_roll(store: dist.Store, launch: Launch, device: torch.device) -> None:
