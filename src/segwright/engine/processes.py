@@ -182,8 +182,8 @@ def meet(launch: Launch, device: torch.device) -> dist.Store:
 
 
 def leave() -> None:
-    """Ends the group's threads before the interpreter ends: one that wakes in the middle of that aborts the process, and
-    a run that was finished, or saved at a signal, would look as if it had failed."""
+    """Ends the group's threads before the interpreter ends: one that wakes in the middle of that aborts the process,
+    and a run that was finished, or saved at a signal, would look as if it had failed."""
     if dist.is_initialized() and not _broken:
         dist.destroy_process_group()
 
