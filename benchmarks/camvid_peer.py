@@ -1,8 +1,8 @@
 """The peer's side of the CamVid comparison: segmentation_models.pytorch's Segformer (mit_b0) and a plain PyTorch loop.
 
 From random weights, 6 epochs of 45 steps, batch 8, crops of 240 x 320, cross-entropy; mIoU of `test` from one confusion
-matrix at the original size. Last weights, no test-time augmentation. `camvid.yaml` has the same budget for Segwright, and
-adds Dice to the loss.
+matrix at the original size. Last weights, no test-time augmentation. `camvid.yaml` has the same budget for Segwright,
+and adds Dice to the loss.
 
     python benchmarks/camvid_peer.py --data ../shared/data/camvid --seed 0 --out peer.json
 """
