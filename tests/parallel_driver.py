@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 
 import segwright
+from segwright.engine import processes
 from segwright.errors import DataError
 from segwright.training import loop
 
@@ -72,3 +73,4 @@ if "ends" in TEST and "--resume" not in sys.argv:
 if "poisoned" in TEST:
     loop.train_step = poisoned
 segwright.train(SETTINGS, resume="--resume" in sys.argv)
+processes.end_at_once(0)

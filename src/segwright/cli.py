@@ -349,7 +349,16 @@ def main(arguments: list[str] | None = None) -> None:
     except SegwrightError as error:
         if is_main() or not isinstance(error, Stopped):  # which all processes have to say
             errors.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(error.exit_status)
+        _end(error.exit_status)
+    except SystemExit as ended:
+        _end(ended.code)
+
+
+def _end(status: Any) -> None:
+    """As sys.exit; one of several processes ends at once."""
+    if isinstance(status, int) and (processes := sys.modules.get("segwright.engine.processes")):
+        processes.end_at_once(status)
+    sys.exit(status)
 
 
 if __name__ == "__main__":

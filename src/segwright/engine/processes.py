@@ -4,9 +4,11 @@ Gloo between CPUs, NCCL between GPUs. P processes, counted from 0.
 """
 
 import atexit
+import gc
 import logging
 import os
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -182,10 +184,21 @@ def meet(launch: Launch, device: torch.device) -> dist.Store:
 
 
 def leave() -> None:
-    """Ends the group's threads before the interpreter ends: one that wakes in the middle of that aborts the process,
-    and a run that was finished, or saved at a signal, would look as if it had failed."""
+    """Ends the group and, where nothing else holds it, its threads before the interpreter ends: one that wakes in the
+    middle of that aborts the process, and a run that was finished, or saved at a signal, looks as if it had failed."""
     if dist.is_initialized() and not _broken:
         dist.destroy_process_group()
+        gc.collect()
+
+
+def end_at_once(status: int) -> None:
+    """Ends this process, if it is one of several, without the interpreter's own end: DeepSpeed's engine holds the
+    group, and so its threads (see `leave`), to the last. What was registered to be done at exit is done."""
+    if _met is not None:
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
 
 
 def call_the_roll(store: dist.Store, launch: Launch, device: torch.device) -> None:
