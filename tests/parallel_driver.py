@@ -5,7 +5,8 @@ so that the number of processes cannot matter. `ends`: [process, step, how]; tha
 by `kill` or by an `error`, and leaves the time in the file `died`. `poisoned`: [process, step]; there the loss of that
 process is not a number.
 
-Each process leaves in `left<rank>` whether it was out of its group when it ended.
+Each process leaves in `left<rank>` whether it was out of its group when it ended, and how many of Gloo's threads were
+there still.
 """
 
 import atexit
@@ -63,7 +64,9 @@ def poisoned(t: loop.Training, *args: object) -> object:
 @atexit.register
 def say_whether_it_left() -> None:
     """After all that a run leaves to the end of its process."""
-    PATH.with_name(f"left{os.environ.get('RANK', '')}").write_text(str(not torch.distributed.is_initialized()))
+    names = [(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
+    told = {"left": not torch.distributed.is_initialized(), "threads": names.count("pt_gloo_runloop")}
+    PATH.with_name(f"left{os.environ.get('RANK', '')}").write_text(json.dumps(told))
 
 
 if TEST.get("still"):

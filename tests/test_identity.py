@@ -30,7 +30,6 @@ def begun(painted, tmp_path):
     return data, tmp_path / "r", config
 
 
-@pytest.mark.slow
 def test_data_that_changed_are_named_and_the_run_does_not_go_on_unless_told(begun, caplog):
     data, folder, config = begun
     saved = checkpoint.load(folder / "last.pth")
@@ -46,7 +45,6 @@ def test_data_that_changed_are_named_and_the_run_does_not_go_on_unless_told(begu
     assert "going on all the same, though it changed: the images of train" in caplog.text
 
 
-@pytest.mark.slow
 def test_a_disk_that_is_full_costs_only_what_came_after_the_last_save(begun, caplog):
     """The kernel refuses to write more than 100 kB to a file; a checkpoint is larger, and the records are not."""
     _, folder, config = begun

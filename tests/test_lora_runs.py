@@ -71,7 +71,6 @@ def pyramid() -> int:
     return sum(p.numel() for p in create_encoder("test_vit").net.pyramid.parameters())
 
 
-@pytest.mark.slow
 def test_a_stopped_run_with_adapters_ends_with_the_same_weights(run, painted, vit, tmp_path, caplog):
     with ending_at(8):
         segwright.train(adapted(painted, tmp_path / "cut", vit))

@@ -112,7 +112,10 @@ def difference(one: Path, other: Path, name: str = "last.pth") -> float:
 def took_the_same_course(alone: Path, folder: Path, kind: str) -> None:
     """Two processes of that kind ended with the weights, the scores and the log of one."""
     assert f"2 processes ({kind})" in (folder / "train.log").read_text()
-    assert [(folder.parent / f"left{rank}").read_text() for rank in range(2)] == ["True"] * 2, "threads at the end"
+    for rank in range(2):
+        told = json.loads((folder.parent / f"left{rank}").read_text())
+        assert told["left"]
+        assert kind != "ddp" or told["threads"] == 0, "one that wakes while Python ends aborts the process"
     assert (folder / "last.engine").is_dir() == kind.startswith("zero")
     assert difference(alone, folder) < 1e-5
     ours, theirs = read_csv(folder), read_csv(alone)

@@ -66,7 +66,6 @@ def test_the_loss_rises_with_the_steps_of_the_run_and_not_with_its_epochs(root, 
     assert load_model(run.best).predictor.tree is not None
 
 
-@pytest.mark.slow
 def test_a_run_stopped_in_mid_epoch_ends_with_the_weights_of_one_that_was_not(root):
     whole = segwright.train(values(root))
     part = values(root, run={"output": str(root.parent / "part")}, train={"save_every_steps": 1})

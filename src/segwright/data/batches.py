@@ -7,7 +7,6 @@ workers nor their order matters.
 
 import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -216,7 +215,7 @@ def _one_thread(_: int) -> None:
     """Also: the signals that ask a run to stop go to its whole process group, and are the main process's business; a
     worker that died of one would take the step with it. Only the parent's SIGTERM ends a worker."""
     torch.set_num_threads(1)
-    if sys.platform == "linux":  # which tells who sent a signal
+    if hasattr(signal, "sigwaitinfo"):  # not on macOS, which does not tell who sent a signal
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         threading.Thread(target=_wait_for_the_parents_word, daemon=True).start()
