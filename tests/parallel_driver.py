@@ -76,4 +76,8 @@ if "ends" in TEST and "--resume" not in sys.argv:
 if "poisoned" in TEST:
     loop.train_step = poisoned
 segwright.train(SETTINGS, resume="--resume" in sys.argv)
+if torch.distributed.is_initialized():  # as an engine does whose parts name each other
+    holder = [torch.distributed.group.WORLD]
+    holder.append(holder)
+    del holder
 processes.end_at_once(0)
