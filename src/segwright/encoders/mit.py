@@ -19,6 +19,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from segwright.encoders.attention import attend
 from segwright.encoders.fused import add_linear, conv_gelu
 from segwright.errors import ConfigError
 
@@ -100,17 +101,8 @@ class Attention(nn.Module):
         query = self.q(tokens).view(batch, length, self.num_heads, -1).transpose(1, 2)
         keys_values = self.kv(source).view(batch, source.shape[1], 2, self.num_heads, -1)
         key, value = keys_values.permute(2, 0, 3, 1, 4).unbind(0)
-        mixed = _attend(query, key, value).transpose(1, 2).reshape(batch, length, channels)
+        mixed = attend(query, key, value).transpose(1, 2).reshape(batch, length, channels)
         return self.proj(mixed) if onto is None else add_linear(onto, self.proj, mixed)
-
-
-def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Scaled dot-product attention, (B, heads, N, d). On a CPU gradients are taken in fp32: PyTorch's backward pass in
-    bfloat16 takes a quarter longer than in fp32, what is converted is small, and the rounding is less."""
-    if query.dtype != torch.bfloat16 or query.device.type != "cpu" or not query.requires_grad:
-        return F.scaled_dot_product_attention(query, key, value)
-    with torch.autocast("cpu", enabled=False):
-        return F.scaled_dot_product_attention(query.float(), key.float(), value.float()).to(query.dtype)
 
 
 class DepthwiseConv(nn.Module):
