@@ -1,12 +1,13 @@
 """What a loss over a tree of classes changes, on CamVid with its hierarchy.json: the same network, budget and seeds.
 
-    python benchmarks/trees.py --data DATA/camvid [--steps 360] [--seeds 3] [--losses LOSS ...] [--work FOLDER]
+    python benchmarks/trees.py --data DATA/camvid [--steps 360] [--seeds 3] [--losses LOSS ...] [--shares SHARE ...]
 
 The losses: cross-entropy over the eleven classes; the tree loss; the tree loss with tree-triplet; a cross-entropy a
 level without what holds the levels together; the tree loss with a smaller share of that. Each from random weights, with
 all training images, with every fourth and with sixteen, in as many steps. Images are halved for the network and scored
-on `test` at their own size, with the last weights. Every run that is done is kept in `results/trees.json`, so a second
-call goes on; `results/trees.md` is made of what is there.
+on `test` at their own size, with the last weights. Every run that is done is kept in `results/trees.json`
+(`trees_STEPS.json` of another number of steps), so a second call goes on; a table of the same name is made of what is
+there. `--work` says where the runs lie meanwhile.
 """
 
 import argparse
@@ -22,6 +23,7 @@ import segwright
 
 SIZE, CROP_PX, BATCH = (180, 240), 128, 8
 RATE = 1e-3
+STEPS = 360
 VALID = 8
 """Validation images: a run wants some, and no choice is made on them here."""
 LOSSES: dict[str, dict[str, Any]] = {
@@ -116,21 +118,22 @@ def cell(own: list[dict[str, Any]], flat: list[dict[str, Any]], score: str) -> s
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=360)
+    parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--losses", nargs="+", choices=list(LOSSES), default=list(LOSSES), metavar="LOSS")
+    parser.add_argument("--shares", nargs="+", choices=list(SHARES), default=list(SHARES), metavar="SHARE")
     parser.add_argument("--work", type=Path, default=Path("trees"))
     parser.add_argument("--results", type=Path, default=RESULTS)
     given = parser.parse_args()
-    path = given.results / "trees.json"
+    path = given.results / ("trees.json" if given.steps == STEPS else f"trees_{given.steps}.json")
     kept = json.loads(path.read_text()) if path.is_file() else {"steps": given.steps, "runs": []}
     done = {(row["loss"], row["share"], row["seed"]) for row in kept["runs"]}
-    for key in [(loss, share, seed) for seed in range(given.seeds) for share in SHARES for loss in given.losses]:
+    for key in [(loss, share, seed) for seed in range(given.seeds) for share in given.shares for loss in given.losses]:
         if key not in done:
             kept["runs"].append(one(given.data, *key, given.steps, given.work))
             kept["threads"] = torch.get_num_threads()
             path.write_text(json.dumps(kept, indent=1))
-            (given.results / "trees.md").write_text(table(kept["runs"], kept["steps"]))
+            path.with_suffix(".md").write_text(table(kept["runs"], kept["steps"]))
 
 
 if __name__ == "__main__":

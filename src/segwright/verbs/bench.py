@@ -229,7 +229,9 @@ def write_results(result: dict[str, Any], folder: Path) -> None:
     apart = load["own_defaults"]
     what = "matrix" if first["claim"] else f"{design['encoder']}_{design['head']}"
     device = "gpu" if device_of(Load.from_dict(load)).type == "cuda" else "cpu"
-    settings = "defaults" if apart else first["precision"] + ("_compile" if load["compile"] else "")
+    allocator = "" if load["keep_memory"] else "_plain_memory"
+    compiled = "_compile" if load["compile"] else ""
+    settings = "defaults" if apart else first["precision"] + allocator + compiled
     stem = f"bench_{what}_{load['mode']}_{load['size']}_b{load['batch']}_{settings}_{device}"
     write_text(folder / f"{stem}.json", json.dumps(result, indent=2))
     write_text(folder / f"{stem}.md", markdown(result))

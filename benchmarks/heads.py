@@ -1,0 +1,87 @@
+"""What the two lighter SegFormer heads cost in accuracy, on CamVid: the same encoders, budget and seeds.
+
+    python benchmarks/heads.py --data DATA/camvid [--seeds 2] [--encoders NAME ...] [--work FOLDER]
+
+Each from random weights, 6 epochs on images of 180 x 240, cross-entropy, scored on `test` at the original size with the
+last weights. Every run that is done is kept in `results/heads.json`, so a second call goes on; `results/heads.md` is
+made of what is there. How fast the heads are: `segwright bench --encoder ... --head ...`.
+"""
+
+import argparse
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+import segwright
+
+SIZE, EPOCHS, BATCH, RATE = (180, 240), 6, 8, 1e-3
+HEADS = ("segformer", "ultrafast_segformer", "extremely_fast_segformer")
+ENCODERS = ("mit_b0", "resnet18")
+RESULTS = Path(__file__).parent / "results"
+
+
+def config(data: Path, encoder: str, head: str, seed: int, work: Path) -> dict[str, Any]:
+    """Everything but the encoder, the head and the seed is the same."""
+    return {
+        "data": {"root": str(data)},
+        "encoder": {"name": encoder, "pretrained": False},
+        "head": {"name": head},
+        "input": {"size": list(SIZE), "preload": "ram", "cache": str(work / "cache"), "workers": 0},
+        "augment": {"vflip": 0.0},
+        "loss": {"name": "ce"},
+        "optim": {"lr": RATE, "lr_encoder": RATE},
+        "schedule": {"name": "onecycle"},
+        "train": {"epochs": EPOCHS, "batch_size": BATCH, "seed": seed, "early_stopping": 0},
+        "run": {"output": str(work / "run"), "overwrite": True, "check": False},
+    }
+
+
+def one(data: Path, encoder: str, head: str, seed: int, work: Path) -> dict[str, Any]:
+    """Trains and scores once."""
+    run = segwright.train(config(data, encoder, head, seed, work))
+    metrics = segwright.evaluate(run.folder / "last.pth", split="test", output=work / "scores")
+    return {
+        "encoder": encoder, "head": head, "seed": seed, "iou": metrics["iou"],
+        "per class": {name: row["iou"] for name, row in metrics["per_class"].items()},
+    }  # fmt: skip
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Mean (every seed) of the mIoU, and the mean difference to the full head with the same seed."""
+    lines = ["| encoder | head | mIoU: mean (seeds) | to the full head |", "| --- | --- | --- | --- |"]
+    for encoder in dict.fromkeys(row["encoder"] for row in rows):
+        full = {row["seed"]: row["iou"] for row in rows if (row["encoder"], row["head"]) == (encoder, HEADS[0])}
+        for head in HEADS:
+            own = {row["seed"]: row["iou"] for row in rows if (row["encoder"], row["head"]) == (encoder, head)}
+            pairs = [own[seed] - full[seed] for seed in own if seed in full]
+            if own:
+                seeds = ", ".join(f"{value:.3f}" for _, value in sorted(own.items()))
+                apart = f"{statistics.mean(pairs):+.3f}" if pairs and head != HEADS[0] else ""
+                lines.append(f"| {encoder} | {head} | {statistics.mean(own.values()):.3f} ({seeds}) | {apart} |")
+    return (
+        f"CamVid, test at 360 x 480; from random weights, {EPOCHS} epochs in batches of {BATCH} images of "
+        f"{SIZE[0]} x {SIZE[1]}, last weights.\n\n" + "\n".join(lines) + "\n"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--encoders", nargs="+", default=list(ENCODERS))
+    parser.add_argument("--work", type=Path, default=Path("heads"))
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    given = parser.parse_args()
+    path = given.results / "heads.json"
+    rows = json.loads(path.read_text()) if path.is_file() else []
+    done = {(row["encoder"], row["head"], row["seed"]) for row in rows}
+    for key in [(e, h, seed) for seed in range(given.seeds) for e in given.encoders for h in HEADS]:
+        if key not in done:
+            rows.append(one(given.data, *key, given.work))
+            path.write_text(json.dumps(rows, indent=1))
+            (given.results / "heads.md").write_text(table(rows))
+
+
+if __name__ == "__main__":
+    main()
