@@ -1,10 +1,14 @@
-"""What the two lighter SegFormer heads cost in accuracy, on CamVid: the same encoders, budget and seeds.
+"""What the two lighter SegFormer heads gain in speed, and cost in accuracy on CamVid: same encoders, budget and seeds.
 
+    python benchmarks/heads.py --speed [--encoders NAME ...]
     python benchmarks/heads.py --data DATA/camvid [--seeds 2] [--encoders NAME ...] [--work FOLDER]
 
 Each from random weights, 6 epochs on images of 180 x 240, cross-entropy, scored on `test` at the original size with the
 last weights. Every run that is done is kept in `results/heads.json`, so a second call goes on; `results/heads.md` is
-made of what is there. How fast the heads are: `segwright bench --encoder ... --head ...`.
+made of what is there.
+
+The speed is that of the three heads and of the published form (segmentation_models.pytorch's Segformer, width 256) in
+turns in one process, fp32, the allocator keeping memory, at 512 x 512 with 19 classes: `results/heads_speed.md`.
 """
 
 import argparse
@@ -13,11 +17,20 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+import segmentation_models_pytorch as smp
+import torch
+
 import segwright
+from segwright.verbs.peers import OURS, Design, build
+from segwright.verbs.turns import begun, take_turns
+from segwright.verbs.workload import Load, prepare, settle
 
 SIZE, EPOCHS, BATCH, RATE = (180, 240), 6, 8, 1e-3
 HEADS = ("segformer", "ultrafast_segformer", "extremely_fast_segformer")
 ENCODERS = ("mit_b0", "resnet18")
+PUBLISHED = "published form of segformer"
+ROUNDS = 9
+CPU = torch.device("cpu")
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -65,14 +78,47 @@ def table(rows: list[dict[str, Any]]) -> str:
     )
 
 
+def speed(encoder: str, mode: str) -> dict[str, float]:
+    """Images/s of every head and of the published form, from the median of interleaved rounds."""
+    loads = {head: Load(Design(encoder, head), 512, 1 if mode == "infer" else 2, mode, device="cpu") for head in HEADS}
+    settle(loads[HEADS[0]])
+    models = {head: build(OURS, load.design) for head, load in loads.items()}
+    models[PUBLISHED] = smp.Segformer(encoder, encoder_weights=None, classes=19, decoder_segmentation_channels=256)
+    steps, _ = begun(
+        {name: prepare(model, loads.get(name, loads[HEADS[0]])) for name, model in models.items() if model}, CPU
+    )
+    seconds = take_turns(steps, ROUNDS, CPU)
+    return {name: loads[HEADS[0]].batch / statistics.median(taken) for name, taken in seconds.items()}
+
+
+def speed_table(encoders: list[str]) -> str:
+    """Images/s, and how many times the full head's that is."""
+    lines = ["| encoder | head | inference, batch 1 | training step, batch 2 |", "| --- | --- | --- | --- |"]
+    for encoder in encoders:
+        infer, train = speed(encoder, "infer"), speed(encoder, "train")
+        for name in infer:
+            cells = (f"{found[name]:.2f} ({found[name] / found[HEADS[0]]:.2f})" for found in (infer, train))
+            lines.append(f"| {encoder} | {name} | {' | '.join(cells)} |")
+    return (
+        f"images/s (and beside the full head), 512 x 512, 19 classes, fp32, {torch.get_num_threads()} threads, median "
+        f"of {ROUNDS} interleaved rounds\n\n" + "\n".join(lines) + "\n"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--speed", action="store_true")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--encoders", nargs="+", default=list(ENCODERS))
     parser.add_argument("--work", type=Path, default=Path("heads"))
     parser.add_argument("--results", type=Path, default=RESULTS)
     given = parser.parse_args()
+    if given.speed:
+        (given.results / "heads_speed.md").write_text(speed_table(given.encoders))
+        return
+    if given.data is None:
+        parser.error("--data is missing: the folder of CamVid, or --speed, which needs none")
     path = given.results / "heads.json"
     rows = json.loads(path.read_text()) if path.is_file() else []
     done = {(row["encoder"], row["head"], row["seed"]) for row in rows}
