@@ -3,9 +3,9 @@
     python benchmarks/heads.py --speed [--encoders NAME ...]
     python benchmarks/heads.py --data DATA/camvid [--seeds 2] [--encoders NAME ...] [--work FOLDER]
 
-Each from random weights, 6 epochs on images of 180 x 240, cross-entropy, scored on `test` at the original size with the
-last weights. Every run that is done is kept in `results/heads.json`, so a second call goes on; `results/heads.md` is
-made of what is there.
+Each from random weights, 6 epochs on images of 180 x 240, cross-entropy, in bfloat16 where the processor has it, scored
+on `test` at the original size with the last weights. Every run that is done is kept in `results/heads.json`, so a
+second call goes on; `results/heads.md` is made of what is there.
 
 The speed is that of the three heads and of the published form (segmentation_models.pytorch's Segformer, width 256) in
 turns in one process, fp32, the allocator keeping memory, at 512 x 512 with 19 classes: `results/heads_speed.md`.
@@ -14,6 +14,7 @@ turns in one process, fp32, the allocator keeping memory, at 512 x 512 with 19 c
 import argparse
 import json
 import statistics
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,15 @@ import segmentation_models_pytorch as smp
 import torch
 
 import segwright
+from segwright.training.records import environment
 from segwright.verbs.peers import OURS, Design, build
-from segwright.verbs.turns import begun, take_turns
+from segwright.verbs.turns import take_turns
 from segwright.verbs.workload import Load, prepare, settle
 
 SIZE, EPOCHS, BATCH, RATE = (180, 240), 6, 8, 1e-3
 HEADS = ("segformer", "ultrafast_segformer", "extremely_fast_segformer")
 ENCODERS = ("mit_b0", "resnet18")
+WIDTH = 256
 PUBLISHED = "published form of segformer"
 ROUNDS = 9
 CPU = torch.device("cpu")
@@ -80,24 +83,24 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def speed(encoder: str, mode: str) -> dict[str, float]:
     """Images/s of every head and of the published form, from the median of interleaved rounds."""
-    loads = {head: Load(Design(encoder, head), 512, 1 if mode == "infer" else 2, mode, device="cpu") for head in HEADS}
-    settle(loads[HEADS[0]])
-    models = {head: build(OURS, load.design) for head, load in loads.items()}
-    models[PUBLISHED] = smp.Segformer(encoder, encoder_weights=None, classes=19, decoder_segmentation_channels=256)
-    steps, _ = begun(
-        {name: prepare(model, loads.get(name, loads[HEADS[0]])) for name, model in models.items() if model}, CPU
-    )
+    load = Load(Design(encoder, HEADS[0], WIDTH), 512, 1 if mode == "infer" else 2, mode, device="cpu")
+    settle(load)
+    peer = smp.Segformer(encoder, encoder_weights=None, classes=19, decoder_segmentation_channels=WIDTH)
+    steps = {PUBLISHED: prepare(peer, load)}
+    for head in HEADS:
+        model = build(OURS, replace(load.design, head=head, width=WIDTH if head == HEADS[0] else None))
+        assert model is not None
+        steps[head] = prepare(model, load)
     seconds = take_turns(steps, ROUNDS, CPU)
-    return {name: loads[HEADS[0]].batch / statistics.median(taken) for name, taken in seconds.items()}
+    return {name: load.batch / statistics.median(taken) for name, taken in seconds.items()}
 
 
-def speed_table(encoders: list[str]) -> str:
-    """Images/s, and how many times the full head's that is."""
+def speed_table(found: dict[str, dict[str, dict[str, float]]]) -> str:
+    """Of each encoder, mode and head images/s, and how many times the full head's that is."""
     lines = ["| encoder | head | inference, batch 1 | training step, batch 2 |", "| --- | --- | --- | --- |"]
-    for encoder in encoders:
-        infer, train = speed(encoder, "infer"), speed(encoder, "train")
-        for name in infer:
-            cells = (f"{found[name]:.2f} ({found[name] / found[HEADS[0]]:.2f})" for found in (infer, train))
+    for encoder, modes in found.items():
+        for name in modes["infer"]:
+            cells = (f"{rates[name]:.2f} ({rates[name] / rates[HEADS[0]]:.2f})" for rates in modes.values())
             lines.append(f"| {encoder} | {name} | {' | '.join(cells)} |")
     return (
         f"images/s (and beside the full head), 512 x 512, 19 classes, fp32, {torch.get_num_threads()} threads, median "
@@ -115,17 +118,24 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS)
     given = parser.parse_args()
     if given.speed:
-        (given.results / "heads_speed.md").write_text(speed_table(given.encoders))
+        found = {encoder: {mode: speed(encoder, mode) for mode in ("infer", "train")} for encoder in given.encoders}
+        kept = {"environment": environment(), "images_per_s": found}
+        (given.results / "heads_speed.json").write_text(json.dumps(kept, indent=1))
+        (given.results / "heads_speed.md").write_text(speed_table(found))
         return
     if given.data is None:
         parser.error("--data is missing: the folder of CamVid, or --speed, which needs none")
     path = given.results / "heads.json"
-    rows = json.loads(path.read_text()) if path.is_file() else []
+    settings = {"size": list(SIZE), "epochs": EPOCHS, "batch": BATCH, "rate": RATE}
+    kept = json.loads(path.read_text()) if path.is_file() else {"settings": settings, "runs": []}
+    if kept["settings"] != settings:
+        parser.error(f"{path} is of other settings, {kept['settings']}: give another folder as --results")
+    rows = kept["runs"]
     done = {(row["encoder"], row["head"], row["seed"]) for row in rows}
     for key in [(e, h, seed) for seed in range(given.seeds) for e in given.encoders for h in HEADS]:
         if key not in done:
             rows.append(one(given.data, *key, given.work))
-            path.write_text(json.dumps(rows, indent=1))
+            path.write_text(json.dumps(kept, indent=1))
             (given.results / "heads.md").write_text(table(rows))
 
 

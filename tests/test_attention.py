@@ -1,66 +1,109 @@
 """Attention gives what PyTorch's gives in double precision, by products and fused, gradients included."""
 
+from collections.abc import Callable
+
 import pytest
+import timm
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
+import segwright.encoders  # noqa: F401 - registers mit_b0
 from segwright.encoders import attention
 from segwright.encoders.attention import attend
 
-BF16_ROUNDING = 0.01
-"""Relative to the norm: several roundings, each of 0.002 at most."""
+QUERIES, KEYS = 50, 7
+PRODUCTS_OFF_BY = {1: 0.01, 4: 0.025, 10: 0.05}
+"""Relative to the norm, by the scores' standard deviation: what rounding them to bfloat16 costs."""
+FUSED_OFF_BY = 0.004
 
 
-def heads(length: int, dtype: torch.dtype) -> Tensor:
+def heads(length: int, dtype: torch.dtype = torch.bfloat16, scale: float = 1) -> Tensor:
     """(2, 3, length, 32) as attention gets it: a view of tokens with the heads side by side."""
-    return torch.randn(2, length, 3, 32).to(dtype).transpose(1, 2)
+    return (torch.randn(2, length, 3, 32) * scale).to(dtype).transpose(1, 2)
 
 
-def with_gradients(call: object, *given: Tensor) -> list[Tensor]:
+def with_gradients(call: Callable[..., Tensor], *given: Tensor) -> list[Tensor]:
+    """What comes out, and the gradients of all that goes in."""
     leaves = [x.detach().clone().requires_grad_() for x in given]
-    mixed = call(*leaves)  # type: ignore[operator]
+    mixed = call(*leaves)
     mixed.backward(torch.linspace(-1, 1, mixed.numel(), dtype=mixed.dtype).view(mixed.shape))
     return [mixed.detach(), *(leaf.grad for leaf in leaves if leaf.grad is not None)]
 
 
-@pytest.mark.parametrize("most_bytes", [0, attention.MOST_BYTES])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("keys", [7, 50])
-def test_equals_double_precision(
-    monkeypatch: pytest.MonkeyPatch, most_bytes: int, dtype: torch.dtype, keys: int
-) -> None:
-    monkeypatch.setattr(attention, "MOST_BYTES", most_bytes)
-    given = heads(50, dtype), heads(keys, dtype), heads(keys, dtype)
+def apart(ours: list[Tensor], exact: list[Tensor]) -> float:
+    """The greatest difference of any of them, relative to its norm."""
+    return max(float((a.double() - b).norm() / b.norm()) for a, b in zip(ours, exact, strict=True))
+
+
+@pytest.fixture
+def fused(monkeypatch: pytest.MonkeyPatch) -> list[torch.dtype]:
+    """The type of each call of PyTorch's fused attention."""
+    seen: list[torch.dtype] = []
+    known = F.scaled_dot_product_attention
+    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda q, k, v: seen.append(q.dtype) or known(q, k, v))
+    return seen
+
+
+@pytest.mark.parametrize("deviation", PRODUCTS_OFF_BY)
+@pytest.mark.parametrize("products", [True, False])
+def test_equals_double_precision(monkeypatch: pytest.MonkeyPatch, products: bool, deviation: int) -> None:
+    monkeypatch.setattr(attention, "MOST_BYTES", attention.MOST_BYTES if products else 0)
+    given = heads(QUERIES, scale=deviation), heads(KEYS), heads(KEYS)
     exact = with_gradients(F.scaled_dot_product_attention, *(x.double() for x in given))
     ours = with_gradients(attend, *given)
-    assert len(ours) == 4
-    for own, right in zip(ours, exact, strict=True):
-        assert own.dtype == dtype
-        most = BF16_ROUNDING if dtype == torch.bfloat16 else 1e-5
-        assert (own.double() - right).norm() / right.norm() < most
+    assert [x.dtype for x in ours] == [torch.bfloat16] * 4
+    assert apart(ours, exact) < (PRODUCTS_OFF_BY[deviation] if products else FUSED_OFF_BY)
+    full = with_gradients(attend, *(x.float() for x in given))
+    assert apart(full, exact) < 1e-5
 
 
-@pytest.mark.parametrize("most_bytes", [0, attention.MOST_BYTES])
-def test_autocast_changes_no_type(monkeypatch: pytest.MonkeyPatch, most_bytes: int) -> None:
-    """Autocast makes a softmax fp32, at twice the memory, and a fused product of fp32 bfloat16 again."""
-    monkeypatch.setattr(attention, "MOST_BYTES", most_bytes)
-    query = heads(5, torch.bfloat16).requires_grad_()
+def test_gradients_are_taken_in_fp32_under_autocast_too(
+    monkeypatch: pytest.MonkeyPatch, fused: list[torch.dtype]
+) -> None:
+    """Autocast would make the operands bfloat16 again."""
+    monkeypatch.setattr(attention, "MOST_BYTES", 0)
+    query = heads(QUERIES).requires_grad_()
     plain = attend(query, query, query)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(attend(query, query, query), plain)
+    assert fused == [torch.float32] * 2
 
 
-def test_few_scores_are_products_and_many_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    fused: list[torch.dtype] = []
-    known = F.scaled_dot_product_attention
-    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda q, k, v: fused.append(q.dtype) or known(q, k, v))
-    x = heads(9, torch.bfloat16)  # 2 images, 3 heads, 9 x 9 scores of 2 bytes
-    monkeypatch.setattr(attention, "MOST_BYTES", 2 * 3 * 9 * 9 * 2)
-    attend(x, x, x)
+def test_few_scores_are_products_and_many_are_not(monkeypatch: pytest.MonkeyPatch, fused: list[torch.dtype]) -> None:
+    query, key = heads(QUERIES), heads(KEYS)
+    own = 2 * 3 * QUERIES * KEYS * 2
+    monkeypatch.setattr(attention, "MOST_BYTES", own)
+    attend(query, key, key)
     assert fused == []
-    monkeypatch.setattr(attention, "MOST_BYTES", 2 * 3 * 9 * 9 * 2 - 1)
-    attend(x, x, x)
-    attend(x.requires_grad_(), x, x)
-    attend(x.float(), x.float(), x.float())
-    assert fused == [torch.bfloat16, torch.float32, torch.float32]
+    monkeypatch.setattr(attention, "MOST_BYTES", own - 1)
+    attend(query, key, key)
+    attend(query.requires_grad_(), key, key)
+    assert fused == [torch.bfloat16, torch.float32]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_other_types_are_fused(fused: list[torch.dtype], dtype: torch.dtype) -> None:
+    attend(heads(QUERIES, dtype), heads(KEYS, dtype), heads(KEYS, dtype))
+    assert fused == [dtype]
+
+
+def test_recorded_code_is_fused(fused: list[torch.dtype]) -> None:
+    class Attending(nn.Module):
+        def forward(self, query: Tensor, key: Tensor) -> Tensor:
+            return attend(query, key, key)
+
+    torch.jit.trace(Attending(), (heads(QUERIES), heads(KEYS)), check_trace=False)
+    assert fused == [torch.bfloat16]
+    graph = torch.export.export(Attending(), (heads(QUERIES), heads(KEYS))).graph_module.code
+    assert "scaled_dot_product_attention" in graph
+
+
+def test_mit_b0_takes_products_at_512_pixels(fused: list[torch.dtype]) -> None:
+    net = timm.create_model("mit_b0", pretrained=False, features_only=True).eval()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        net(torch.zeros(1, 3, 512, 512))
+    assert fused == []
+    with torch.no_grad():
+        net(torch.zeros(1, 3, 64, 64))
+    assert fused == [torch.float32] * 8

@@ -162,12 +162,13 @@ def test_the_matrix_measures_memory_alone_where_no_speed_is_claimed(
 
 
 @pytest.mark.slow
-def test_what_the_allocator_did_is_in_the_name(tmp_path: Path) -> None:
+def test_what_differs_is_in_the_name(tmp_path: Path) -> None:
     """Else one's table would take the other's place."""
-    for keep in (True, False):
-        bench([replace(SMALL, keep_memory=keep)], rounds=1, memory=False, output=tmp_path)
+    for settings in ({}, {"keep_memory": False}, {"channels_last": True}):
+        bench([replace(SMALL, **settings)], rounds=1, memory=False, output=tmp_path)
     stem = "bench_mit_b0_segformer_infer_64_b1_fp32"
-    assert {path.name for path in tmp_path.glob("*.md")} == {f"{stem}_cpu.md", f"{stem}_plain_memory_cpu.md"}
+    names = {f"{stem}{what}_cpu.md" for what in ("", "_plain_memory", "_channels_last")}
+    assert {path.name for path in tmp_path.glob("*.md")} == names
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """The house holds: imports only go down, fences stand, the package is light."""
 
 import ast
+import re
 import subprocess
 import sys
 import time
@@ -132,3 +133,9 @@ def test_help_starts_in_three_times_of_its_libraries():
         return min(times)
 
     assert best("-m", "segwright.cli", "--help") <= 3 * best("-c", "import typer, rich")
+
+
+def test_results_name_no_folder_of_the_machine_that_made_them():
+    results = [path for path in (Path(__file__).parents[1] / "benchmarks/results").iterdir() if path.is_file()]
+    assert results
+    assert [path.name for path in results if re.search(r"/(tmp|home|root)/", path.read_text())] == []

@@ -229,9 +229,12 @@ def write_results(result: dict[str, Any], folder: Path) -> None:
     apart = load["own_defaults"]
     what = "matrix" if first["claim"] else f"{design['encoder']}_{design['head']}"
     device = "gpu" if device_of(Load.from_dict(load)).type == "cuda" else "cpu"
-    allocator = "" if load["keep_memory"] else "_plain_memory"
-    compiled = "_compile" if load["compile"] else ""
-    settings = "defaults" if apart else first["precision"] + allocator + compiled
+    options = {
+        "_plain_memory": device == "cpu" and not load["keep_memory"],
+        "_channels_last": load["channels_last"],
+        "_compile": load["compile"],
+    }
+    settings = ("defaults" if apart else first["precision"]) + "".join(name for name, on in options.items() if on)
     stem = f"bench_{what}_{load['mode']}_{load['size']}_b{load['batch']}_{settings}_{device}"
     write_text(folder / f"{stem}.json", json.dumps(result, indent=2))
     write_text(folder / f"{stem}.md", markdown(result))
