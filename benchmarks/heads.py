@@ -20,6 +20,7 @@ from typing import Any
 
 import segmentation_models_pytorch as smp
 import torch
+from keeping import go_on
 
 import segwright
 from segwright.training.records import environment
@@ -125,18 +126,14 @@ def main() -> None:
         return
     if given.data is None:
         parser.error("--data is missing: the folder of CamVid, or --speed, which needs none")
-    path = given.results / "heads.json"
-    settings = {"size": list(SIZE), "epochs": EPOCHS, "batch": BATCH, "rate": RATE}
-    kept = json.loads(path.read_text()) if path.is_file() else {"settings": settings, "runs": []}
-    if kept["settings"] != settings:
-        parser.error(f"{path} is of other settings, {kept['settings']}: give another folder as --results")
-    rows = kept["runs"]
-    done = {(row["encoder"], row["head"], row["seed"]) for row in rows}
-    for key in [(e, h, seed) for seed in range(given.seeds) for e in given.encoders for h in HEADS]:
-        if key not in done:
-            rows.append(one(given.data, *key, given.work))
-            path.write_text(json.dumps(kept, indent=1))
-            (given.results / "heads.md").write_text(table(rows))
+    go_on(
+        given.results / "heads.json",
+        {"size": list(SIZE), "epochs": EPOCHS, "batch": BATCH, "rate": RATE},
+        ("encoder", "head", "seed"),
+        [(encoder, head, seed) for seed in range(given.seeds) for encoder in given.encoders for head in HEADS],
+        lambda *key: one(given.data, *key, given.work),
+        table,
+    )
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
+from keeping import go_on
 
 import segwright
 
@@ -125,15 +125,14 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("trees"))
     parser.add_argument("--results", type=Path, default=RESULTS)
     given = parser.parse_args()
-    path = given.results / ("trees.json" if given.steps == STEPS else f"trees_{given.steps}.json")
-    kept = json.loads(path.read_text()) if path.is_file() else {"steps": given.steps, "runs": []}
-    done = {(row["loss"], row["share"], row["seed"]) for row in kept["runs"]}
-    for key in [(loss, share, seed) for seed in range(given.seeds) for share in given.shares for loss in given.losses]:
-        if key not in done:
-            kept["runs"].append(one(given.data, *key, given.steps, given.work))
-            kept["threads"] = torch.get_num_threads()
-            path.write_text(json.dumps(kept, indent=1))
-            path.with_suffix(".md").write_text(table(kept["runs"], kept["steps"]))
+    go_on(
+        given.results / ("trees.json" if given.steps == STEPS else f"trees_{given.steps}.json"),
+        {"steps": given.steps},
+        ("loss", "share", "seed"),
+        [(loss, share, seed) for seed in range(given.seeds) for share in given.shares for loss in given.losses],
+        lambda *key: one(given.data, *key, given.steps, given.work),
+        lambda rows: table(rows, given.steps),
+    )
 
 
 if __name__ == "__main__":
