@@ -1,11 +1,14 @@
 """What a loss over a tree of classes changes, on CamVid with its hierarchy.json: the same network, budget and seeds.
 
-    python benchmarks/trees.py --data DATA/camvid [--steps 360] [--seeds 3] [--losses LOSS ...] [--shares SHARE ...]
+    python benchmarks/trees.py --data DATA/camvid [--steps 360] [--seeds 3] [--first-seed 0] [--losses LOSS ...]
+                               [--shares SHARE ...]
 
 The losses: cross-entropy over the eleven classes; the tree loss; the tree loss with tree-triplet; a cross-entropy a
 level without what holds the levels together; the tree loss with a smaller share of that. Each from random weights, with
-all training images, with every fourth and with sixteen, in as many steps. Images are halved for the network and scored
-on `test` at their own size, with the last weights. Every run that is done is kept in `results/trees.json`
+all training images, with every fourth and with sixteen, in as many steps. `sixteen + groups` is the same sixteen and
+all the others with coarse labels alone, every pixel the name of its group, each kind half of an epoch; it is compared
+with cross-entropy on the sixteen, which has no use for such labels. Images are halved for the network and scored on
+`test` at their own size, with the last weights. Every run that is done is kept in `results/trees.json`
 (`trees_STEPS.json` of another number of steps), so a second call goes on; a table of the same name is made of what is
 there. `--work` says where the runs lie meanwhile.
 """
@@ -17,7 +20,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from keeping import go_on
+from PIL import Image
 
 import segwright
 
@@ -33,8 +38,11 @@ LOSSES: dict[str, dict[str, Any]] = {
     "ce a level": {"name": "tree", "tree_weight": 0.0},
     "tree, weight 1": {"name": "tree", "tree_weight": 1.0},
 }
-SHARES = {"all": 1, "a quarter": 4, "sixteen": 24}
+SHARES = {"all": 1, "a quarter": 4, "sixteen": 24, "sixteen + groups": 24}
 """Name -> one training image of how many."""
+GROUPS = "sixteen + groups"
+FLAT = {share: share for share in SHARES} | {GROUPS: "sixteen"}
+"""With whose cross-entropy a share is compared."""
 SCORES = ("fine mIoU", "coarse mIoU", "coherence", "hierarchical error")
 RESULTS = Path(__file__).parent / "results"
 
@@ -52,12 +60,30 @@ def chosen(data: Path, folder: Path, every: int, seed: int) -> Path:
     return folder
 
 
-def config(root: Path, tree: dict[str, Any], classes: list[str], loss: str, seed: int, steps: int, work: Path) -> dict:
+def add_groups(data: Path, folder: Path, table: np.ndarray) -> None:
+    """To a folder that `chosen` made: the other training images with their groups alone, `table` (256,) by leaf, and
+    the chosen ones so often that they are as many."""
+    images, masks = folder / "train/images", folder / "train/masks"
+    own = sorted(images.iterdir())
+    others = [path for path in sorted((data / "train/images").iterdir()) if path.name not in {o.name for o in own}]
+    for path in others:
+        (images / path.name).symlink_to(path.resolve())
+        mask = np.asarray(Image.open(data / "train/masks" / f"{path.stem}.png"))
+        Image.fromarray(table[mask]).save(masks / f"{path.stem}.png")
+    for number in range(1, len(others) // len(own)):
+        for path in own:
+            (images / f"again{number}_{path.name}").symlink_to(path.resolve())
+            (masks / f"again{number}_{path.stem}.png").symlink_to((masks / f"{path.stem}.png").resolve())
+
+
+def config(
+    root: Path, hierarchy: dict[str, Any], classes: list[str], loss: str, seed: int, steps: int, work: Path
+) -> dict[str, Any]:
     """A run of one epoch that holds all its steps: the learning rate's one cycle, and no choice among epochs."""
     images = len(list((root / "train/images").iterdir()))
     return {
         "data": {"name": "folder", "root": str(root), "classes": classes},
-        "hierarchy": {"classes": tree},
+        "hierarchy": hierarchy,
         "encoder": {"name": "mobilenet_v3_small", "pretrained": False},
         "input": {"size": list(SIZE), "preload": "ram", "cache": str(work / "cache"), "workers": 0},
         "augment": {"crop": CROP_PX, "vflip": 0.0},
@@ -74,9 +100,14 @@ def one(data: Path, loss: str, share: str, seed: int, steps: int, work: Path) ->
     """Trains and scores once."""
     tree = json.loads((data / "hierarchy.json").read_text())
     classes = [entry["name"] for entry in json.loads((data / "classes.json").read_text())["classes"]]
-    root = chosen(data, work / f"{SHARES[share]}_{seed % SHARES[share]}", SHARES[share], seed)
+    root = work / f"{share.replace(' ', '_')}_{seed % SHARES[share]}"
+    known, coarse = root.exists(), [f"some {group}" for group in tree] if share == GROUPS else []
+    chosen(data, root, SHARES[share], seed)
+    if share == GROUPS and not known:
+        add_groups(data, root, groups_of(tree, classes))
+    hierarchy = {"classes": tree, "coarse_labels": dict(zip(coarse, tree, strict=False))}
     start_s, start_cpu_s = time.perf_counter(), time.process_time()
-    run = segwright.train(config(root, tree, classes, loss, seed, steps, work))
+    run = segwright.train(config(root, hierarchy, [*classes, *coarse], loss, seed, steps, work))
     metrics = segwright.evaluate(run.folder / "last.pth", split="test", output=work / "scores")
     values = (
         metrics["iou"],
@@ -91,6 +122,14 @@ def one(data: Path, loss: str, share: str, seed: int, steps: int, work: Path) ->
     }  # fmt: skip
 
 
+def groups_of(tree: dict[str, list[str]], classes: list[str]) -> np.ndarray:
+    """(256,) uint8: a leaf's id -> the coarse label of its group, which comes behind the leaves; 255 stays."""
+    out = np.full(256, 255, np.uint8)
+    for number, leaves in enumerate(tree.values(), len(classes)):
+        out[[classes.index(leaf) for leaf in leaves]] = number
+    return out
+
+
 def table(rows: list[dict[str, Any]], steps: int) -> str:
     """Mean (lowest to highest seed) of every score, and over seeds the mean difference to the cross-entropy."""
     lines = [f"| training images | loss | seeds | {' | '.join(SCORES)} |", f"|--|--|--|{'--|' * len(SCORES)}"]
@@ -98,7 +137,8 @@ def table(rows: list[dict[str, Any]], steps: int) -> str:
         for loss in LOSSES:
             own = [row for row in rows if (row["loss"], row["share"]) == (loss, share)]
             if own:
-                cells = [cell(own, [r for r in rows if (r["loss"], r["share"]) == ("ce", share)], s) for s in SCORES]
+                flat = [row for row in rows if (row["loss"], row["share"]) == ("ce", FLAT[share])]
+                cells = [cell(own, flat, score) for score in SCORES]
                 lines.append(f"| {share} | {loss} | {len(own)} | {' | '.join(cells)} |")
     return (
         f"CamVid, test at 360 x 480; mobilenet_v3_small with the lite head from random weights, {steps} steps of "
@@ -120,16 +160,18 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--losses", nargs="+", choices=list(LOSSES), default=list(LOSSES), metavar="LOSS")
-    parser.add_argument("--shares", nargs="+", choices=list(SHARES), default=list(SHARES), metavar="SHARE")
+    parser.add_argument("--shares", nargs="+", choices=list(SHARES), default=list(SHARES)[:3], metavar="SHARE")
     parser.add_argument("--work", type=Path, default=Path("trees"))
     parser.add_argument("--results", type=Path, default=RESULTS)
     given = parser.parse_args()
+    seeds = range(given.first_seed, given.first_seed + given.seeds)
     go_on(
         given.results / ("trees.json" if given.steps == STEPS else f"trees_{given.steps}.json"),
         {"steps": given.steps},
         ("loss", "share", "seed"),
-        [(loss, share, seed) for seed in range(given.seeds) for share in given.shares for loss in given.losses],
+        [(loss, share, seed) for seed in seeds for share in given.shares for loss in given.losses],
         lambda *key: one(given.data, *key, given.steps, given.work),
         lambda rows: table(rows, given.steps),
     )

@@ -117,7 +117,7 @@ def _each(survey: Survey, one: Facts, notes: Notes) -> None:
         and classes[0] != survey.background
         and not unknown
     ):
-        notes.see("constant-mask", file, survey.source.classes[classes[0]])
+        notes.see("constant-mask", file, survey.labels[classes[0]])
 
 
 def _empty(survey: Survey, split: str, notes: Notes) -> None:

@@ -43,10 +43,15 @@ class Survey:
         """(id, name) of the classes that have a name."""
         return list(enumerate(self.source.classes, start=1 if self.is_binary else 0))
 
+    @property
+    def labels(self) -> list[str]:
+        """What masks of several classes say, by id: the classes, and behind them the coarse labels of a tree."""
+        return [*self.source.classes, *self.source.coarse]
+
     @cached_property
     def known(self) -> set[int]:
         """All values that a mask may hold."""
-        return {0, 1, IGNORE} if self.is_binary else {*range(self.source.num_classes), IGNORE}
+        return {0, 1, IGNORE} if self.is_binary else {*range(len(self.labels)), IGNORE}
 
     @cached_property
     def background(self) -> int | None:
@@ -63,10 +68,10 @@ class Survey:
         return np.sum([zero, *(one.mask.counts for one in self.by_split[split] if one.mask)], axis=0)
 
     def shares(self, split: str) -> dict[str, float]:
-        """Class -> share of the pixels that are not ignored."""
+        """Class or coarse label -> share of the pixels that are not ignored."""
         counts = self.total(split)
         counted = max(counts.sum() - counts[IGNORE], 1)
-        return {name: float(counts[value] / counted) for value, name in self.classes}
+        return {name: float(counts[value] / counted) for value, name in enumerate(self.labels, int(self.is_binary))}
 
     def is_annotated(self, counts: np.ndarray) -> bool:
         """Whether a mask has a positive pixel; of several classes: a pixel that counts."""

@@ -118,10 +118,17 @@ class Source:
     """What reading the annotations brought up; pixel checks are not in it."""
     colours: Sequence[tuple[int, int, int]] | None = None
     """RGB of each class for pictures, where the data set has its own."""
+    coarse: Sequence[str] = ()
+    """Names of classes that say a group of a tree and no more; in masks they have the ids behind the classes'."""
 
     @property
     def num_classes(self) -> int:
         return len(self.classes)
+
+
+def leaves_alone(mask: np.ndarray, num_classes: int) -> np.ndarray:
+    """A mask of K classes in which coarse labels are ignored, as they are where no tree is asked."""
+    return np.where(mask < max(num_classes, 2), mask, np.uint8(IGNORE))
 
 
 def sound(source: Source, root: str) -> Source:

@@ -99,6 +99,31 @@ def mapped(source: Source, config: Config) -> Source:
     return replace(source, classes=kept, splits=splits, colours=colours, findings=[*source.findings, finding])
 
 
+def set_apart(source: Source, names: Sequence[str]) -> Source:
+    """The data set with these classes as coarse labels: no longer among its classes, and behind them in the masks.
+
+    Raises:
+        ConfigError: a name that the data do not have.
+    """
+    if not names:
+        return source
+    problems = [
+        f"hierarchy.coarse_labels: the data have no class '{name}'.{nearest(name, source.classes)}"
+        for name in names
+        if name not in source.classes
+    ]
+    if problems:
+        raise ConfigError(" ".join(problems))
+    kept = [name for name in source.classes if name not in names]
+    order = [*kept, *names]
+    table = np.full(256, NO_CLASS, np.uint8)
+    table[IGNORE] = IGNORE
+    table[: len(order)] = [order.index(name) for name in source.classes]
+    splits: dict[str, Split] = {name: MappedSplit(split, table.tobytes()) for name, split in source.splits.items()}
+    colours = [source.colours[list(source.classes).index(name)] for name in kept] if source.colours else None
+    return replace(source, classes=kept, splits=splits, colours=colours, coarse=tuple(names))
+
+
 Fate = str | int
 """A class's new name, or IGNORE, or 0 for the nameless background of a binary source."""
 

@@ -1,10 +1,10 @@
 """The section `hierarchy` of a configuration."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from segwright.errors import ConfigError
+from segwright.errors import ConfigError, nearest
 from segwright.hierarchy.decode import How
 from segwright.hierarchy.reading import read
 from segwright.hierarchy.tree import Hierarchy
@@ -15,20 +15,27 @@ class Config:
     classes: dict[str, Any] = field(default_factory=dict)
     """The tree over the data's classes: nested names with a leaf's id (a list of names takes the ids from the data), or
     SegHiero's fine_names, coarse_names and maps; empty: the classes are no tree."""
+    coarse_labels: dict[str, str] = field(default_factory=dict)
+    """Class of the data -> the tree's group (walls, or construction/walls) that its pixels are known to be of and no
+    more; such classes have no leaf, and ids count the others."""
     decode: How = "path"
     """How a pixel's class is found: the path from the top with the highest sum of scores, the best leaf alone, or each
     level by itself."""
 
 
 def tree_of(config: Config, classes: Sequence[str]) -> Hierarchy | None:
-    """The tree over the data's classes; None where the config has none.
+    """The tree over the data's classes; None where the config has none. Coarse labels have the ids behind the classes.
 
     Raises:
-        ConfigError: it is no tree, or has other leaves than the data have classes.
+        ConfigError: it is no tree, or has other leaves than the data have classes, or lacks a coarse label's group.
     """
-    if not config.classes:
-        return None
     where = "hierarchy.classes"
+    if not config.classes:
+        if config.coarse_labels:
+            raise ConfigError(
+                f"hierarchy.coarse_labels names groups, but {where} gives no tree that they are of. Write the tree."
+            )
+        return None
     if len(classes) < 2:
         raise ConfigError(f"{where} gives a tree, but the data have one class, {classes[0]}. Leave the tree out.")
     tree = read(config.classes, classes, where)
@@ -42,7 +49,26 @@ def tree_of(config: Config, classes: Sequence[str]) -> Hierarchy | None:
             + ", ".join(f"{name}: {number}" for number, name in enumerate(classes))
             + "."
         )
-    return tree
+    return replace(tree, coarse=tuple(enumerate(_groups(config.coarse_labels, tree), len(classes))))
+
+
+def _groups(coarse: Mapping[str, str], tree: Hierarchy) -> list[int]:
+    """The channel of each coarse label's group. Raises `ConfigError`."""
+    named: dict[str, set[int]] = {}
+    for group in tree.groups:
+        for name in ("/".join(tree.paths[group]), tree.paths[group][-1]):
+            named.setdefault(name, set()).add(group)
+    problems = [
+        f"hierarchy.coarse_labels.{name}: the tree has no group '{group}'.{nearest(group, named)}"
+        if group not in named
+        else f"hierarchy.coarse_labels.{name}: {len(named[group])} groups of the tree are called '{group}'. Write the "
+        "path from the top, with slashes."
+        for name, group in coarse.items()
+        if len(named.get(group, ())) != 1
+    ]
+    if problems:
+        raise ConfigError(" ".join(problems))
+    return [min(named[group]) for group in coarse.values()]
 
 
 def _path(tree: Hierarchy, number: int) -> tuple[str, ...]:

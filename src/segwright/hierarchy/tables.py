@@ -5,9 +5,10 @@ Hierarchical Semantic Segmentation", section 3.2, https://arxiv.org/abs/2203.143
 likely of A_v, and ruled out only as far as the likeliest of C_v is. The sigmoid rises, so the least and the greatest
 are found among logits, where nothing is lost to rounding.
 
-Shapes: N nodes, K leaves, D levels, `...` any pixels.
+Shapes: N nodes, K leaves, L labels (the leaves and then the coarse ones), D levels, `...` any pixels.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
@@ -36,25 +37,47 @@ class Tables:
         self.below = [tensor(hierarchy.descendants(group)) for group in hierarchy.groups]
         self.distances = tensor(hierarchy.distances)
         """(K, K)."""
-        leaves = torch.full((256,), -1)
-        leaves[list(hierarchy.ids)] = torch.arange(hierarchy.num_leaves)
-        leaves[IGNORE] = IGNORE
-        self._leaves = leaves.to(device)
+        first = [[places[0] for places in level] for level in hierarchy.label_levels]
+        self.label_places = tensor(first)
+        """(D, L): the place in `levels` that a label leaves open, the first of several."""
+        self.label_nodes = tensor(
+            [[level[place] for place in places] for level, places in zip(hierarchy.levels, first, strict=True)]
+        )
+        """(D, L): the channel there."""
+        self.open = [self._open(level, len(hierarchy.levels[i])) for i, level in enumerate(hierarchy.label_levels)]
+        """D times (L, nodes of the level): whether a label leaves a node open beside others."""
+        self._ids = [*hierarchy.ids, *(value for value, _ in hierarchy.coarse)]
+        labels = torch.full((256,), -1)
+        labels[self._ids] = torch.arange(len(self._ids))
+        labels[IGNORE] = IGNORE
+        self._labels = labels.to(device)
 
-    def leaves(self, mask: Tensor) -> Tensor:
-        """Mask values -> which leaf, 0 to K - 1, or 255 = ignored; the mask stays as it is.
+    def _open(self, level: Sequence[Sequence[int]], nodes: int) -> Tensor:
+        rows = torch.zeros(len(level), nodes, dtype=torch.bool, device=self.leaf_nodes.device)
+        for label, places in enumerate(level):
+            if len(places) > 1:
+                rows[label, list(places)] = True
+        return rows
+
+    def labels(self, mask: Tensor) -> Tensor:
+        """Mask values -> which label, 0 to L - 1, or 255 = ignored; the mask stays as it is.
 
         Raises:
-            DataError: a value that is no leaf's id.
+            DataError: a value that is neither a leaf's id nor a coarse label.
         """
-        leaves = self._leaves[mask.long()]
-        if (leaves < 0).any():
-            wrong = torch.unique(mask[leaves < 0]).tolist()
+        labels = self._labels[mask.long()]
+        if (labels < 0).any():
+            wrong = torch.unique(mask[labels < 0]).tolist()
             raise DataError(
-                f"a mask holds {wrong}, but the tree has leaves for {list(self.hierarchy.ids)} alone. Add these ids to "
+                f"a mask holds {wrong}, but the tree has leaves for {self._ids} alone. Add these ids to "
                 f"the tree, or let the mask say {IGNORE} where a pixel should not count."
             )
-        return leaves
+        return labels
+
+    def leaves(self, mask: Tensor) -> Tensor:
+        """The same without coarse labels: which leaf, 0 to K - 1, or 255 = ignored or not known. Raises `DataError`."""
+        labels = self.labels(mask)
+        return labels.masked_fill(labels >= self.hierarchy.num_leaves, IGNORE)
 
 
 @lru_cache(maxsize=16)

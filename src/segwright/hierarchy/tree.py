@@ -7,7 +7,10 @@ Levels count from the top: 0 is the coarsest, D - 1 the finest. On each level ev
 that is shallow stands for itself on the levels below its own. So a level is a set of classes like any other, and two
 leaves can be compared level by level.
 
-Shapes: K leaves, N nodes, D levels.
+A mask may also say of a pixel which group it lies in and no more: a coarse label. Labels are numbered like the leaves,
+0 to K - 1, and behind them the coarse ones, K to L - 1.
+
+Shapes: K leaves, L labels, N nodes, D levels.
 """
 
 from collections.abc import Iterator
@@ -26,6 +29,8 @@ class Hierarchy:
     """Of the N nodes, in the order of the channels."""
     ids: tuple[int, ...]
     """Mask values of the K leaves, rising."""
+    coarse: tuple[tuple[int, int], ...] = ()
+    """Of the coarse labels the mask value and the channel of the group."""
 
     @property
     def num_leaves(self) -> int:
@@ -109,6 +114,22 @@ class Hierarchy:
         return tuple(path[-1] if own.count(path[-1]) == 1 else "/".join(path) for path in paths)
 
     @cached_property
+    def label_levels(self) -> tuple[tuple[tuple[int, ...], ...], ...]:
+        """(D, L): on each level the places in `levels` that a label leaves open: one, or what its group has there."""
+        coarse = [
+            [
+                tuple(level.index(node) for node in level if group in self.ancestors(node) or node in above)
+                for _, group in self.coarse
+                for above in [self.ancestors(group)]
+            ]
+            for level in self.levels
+        ]
+        return tuple(
+            (*((place,) for place in places), *groups)
+            for places, groups in zip(self.leaf_positions, coarse, strict=True)
+        )
+
+    @cached_property
     def distances(self) -> tuple[tuple[int, ...], ...]:
         """(K, K): on how many levels two leaves differ: 0 for a leaf and itself, 1 in one group, D with nothing shared.
 
@@ -135,13 +156,19 @@ class Hierarchy:
         }
 
     def __str__(self) -> str:
-        """The tree in lines, as `tree` draws folders; a leaf with its id."""
+        """The tree in lines, as `tree` draws folders; a leaf with its id, a group with those of its coarse labels."""
         return "\n".join(self._lines((), ""))
+
+    def _labelled(self, path: Path) -> str:
+        """The mask values that say this node."""
+        channel = self._channel[path]
+        own = [self.ids[channel]] if channel < self.num_leaves else [v for v, group in self.coarse if group == channel]
+        return f" ({', '.join(map(str, own))})" if own else ""
 
     def _lines(self, top: Path, margin: str) -> Iterator[str]:
         children = self._children.get(top, [])
         for path in children:
             last = path == children[-1]
-            label = path[-1] if path in self._children else f"{path[-1]} ({self.ids[self._channel[path]]})"
+            label = f"{path[-1]}{self._labelled(path)}"
             yield f"{margin}{'└── ' if last else '├── '}{label}"
             yield from self._lines(path, margin + ("    " if last else "│   "))

@@ -7,7 +7,9 @@ With z the logits of the nodes, A_v and C_v those above and below v (both with v
     tree-min  sum_v softplus(x_v)                 = -l log min s - (1 - l) log(1 - max s),  s = sigmoid(z)
     focal     sum_v softplus(x_v) sigmoid(x_v)^g
 
-so a group that is less likely than what is in it costs. As in the paper's code each level is a mean over its nodes and
+so a group that is less likely than what is in it costs. A coarse label says of a pixel no more than its group: below it
+tree-min leaves the group's nodes out, and the cross-entropy is that of all of them together, -log of the sum of their
+probabilities. As in the paper's code each level is a mean over its nodes and
 the pixels that count, and levels are added. The least and the greatest are taken among logits, and softplus keeps a
 gradient where log(sigmoid(z) + 1e-8) has none.
 
@@ -107,7 +109,7 @@ class Triplet:
 
 
 class TreeLoss(nn.Module):
-    """logits (B, N, h, w), mask (B, H, W) of leaf ids with 255 = ignored -> scalar in fp32.
+    """logits (B, N, h, w), mask (B, H, W) of leaf ids and coarse labels, 255 = ignored -> scalar in fp32.
 
     With a `triplet` it wants in training also the embedding (B, E, h', w'), the number of the optimizer step, from 0,
     and how many the run has; without an embedding, as in validation, that part is left out.
@@ -141,17 +143,18 @@ class TreeLoss(nn.Module):
                 f"the logits have {logits.shape[1]} channels and the tree {self.hierarchy.num_nodes} nodes; each node "
                 "needs one. Build the model for the tree's nodes."
             )
-        leaf = tables_of(self.hierarchy, mask.device).leaves(mask)
-        counted = int((leaf != IGNORE).sum()) or 1
-        loss = _InPieces.apply(logits, leaf, lambda z, rows: self._of_rows(z, rows) / counted)
+        tables = tables_of(self.hierarchy, mask.device)
+        label = tables.labels(mask)
+        counted = int((label != IGNORE).sum()) or 1
+        loss = _InPieces.apply(logits, label, lambda z, rows: self._of_rows(z, rows) / counted)
         if self.rmi_weight:
-            loss = loss + self.rmi_weight * rmi(logits, leaf, self.hierarchy)
+            loss = loss + self.rmi_weight * rmi(logits, tables.leaves(mask), self.hierarchy)
         if self.triplet and embedding is not None:
             loss = loss + self.triplet(embedding, mask, self.hierarchy, step, steps)
         return loss
 
-    def _of_rows(self, z: Tensor, leaf: Tensor) -> Tensor:
-        tree, ce = level_sums(z, leaf, self.hierarchy, self.focus)
+    def _of_rows(self, z: Tensor, label: Tensor) -> Tensor:
+        tree, ce = level_sums(z, label, self.hierarchy, self.focus)
         nodes = [len(level) for level in self.hierarchy.levels]
         return sum(
             (self.tree_weight * tree[i] / nodes[i] + weight * ce[i] for i, weight in enumerate(self.level_weights)),
@@ -159,24 +162,38 @@ class TreeLoss(nn.Module):
         )
 
 
-def level_sums(z: Tensor, leaf: Tensor, hierarchy: Hierarchy, focus: float = 0.0) -> tuple[Tensor, Tensor]:
+def level_sums(z: Tensor, label: Tensor, hierarchy: Hierarchy, focus: float = 0.0) -> tuple[Tensor, Tensor]:
     """Sums over the pixels that count of the tree-min loss and the cross-entropy on each level, two (D,).
 
-    z (r, N, W) logits, leaf (r, W) which leaf is true, 255 = ignored.
+    z (r, N, W) logits, label (r, W) which label is true, 255 = ignored.
     """
     tables = tables_of(hierarchy, z.device)
-    ignored = leaf == IGNORE
-    safe = leaf.masked_fill(ignored, 0)
+    ignored = label == IGNORE
+    safe = label.masked_fill(ignored, 0)
     highest = greatest_below(z, hierarchy)
     least, tree, ce = None, [], []
-    for nodes, channel, place in zip(tables.levels, tables.leaf_nodes, tables.leaf_positions, strict=True):
-        true = z.gather(1, channel[safe][:, None])  # (r, 1, W): the true node's logit
+    for i, nodes in enumerate(tables.levels):
+        true = z.gather(1, tables.label_nodes[i][safe][:, None])  # (r, 1, W): the true node's logit
         least = true if least is None else torch.minimum(least, true)
-        x = highest[:, nodes].scatter(1, place[safe][:, None], -least)
+        x = highest[:, nodes].scatter(1, tables.label_places[i][safe][:, None], -least)
         miss = F.softplus(x) * torch.sigmoid(x) ** focus if focus else F.softplus(x)
+        likely = true[:, 0]
+        if hierarchy.coarse:
+            miss, likely = _left_open(tables.open[i][safe].movedim(-1, 1), miss, likely, z[:, nodes])
         tree.append(miss.sum(1).masked_fill(ignored, 0).sum())
-        ce.append((torch.logsumexp(z[:, nodes], 1) - true[:, 0]).masked_fill(ignored, 0).sum())
+        ce.append((torch.logsumexp(z[:, nodes], 1) - likely).masked_fill(ignored, 0).sum())
     return torch.stack(tree), torch.stack(ce)
+
+
+def _left_open(several: Tensor, miss: Tensor, likely: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+    """What a level's terms are where a label leaves several of its n nodes open: `several`, (r, n, W) bool.
+
+    miss (r, n, W) and z, the nodes' logits; likely (r, W), the true node's. The open nodes miss nothing, and the true
+    one is whichever of them.
+    """
+    any_open = several.any(1)
+    inside = z.masked_fill(~several & any_open[:, None], -torch.inf)
+    return miss.masked_fill(several, 0), torch.where(any_open, torch.logsumexp(inside, 1), likely)
 
 
 class _InPieces(torch.autograd.Function):
@@ -186,14 +203,14 @@ class _InPieces(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, leaf: Tensor, term: Any) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, label: Tensor, term: Any) -> Tensor:
         kind, wanted = working_type(logits), logits.requires_grad
         gradient = torch.zeros_like(logits, dtype=kind) if wanted else None
         total = torch.zeros((), dtype=torch.float64, device=logits.device)
         with exactly(logits), torch.set_grad_enabled(wanted):
-            for piece in pieces(logits, leaf):
+            for piece in pieces(logits, label):
                 source = logits[piece.image, :, piece.source].detach().to(kind).requires_grad_(wanted)
-                value = term(piece.enlarge(source, leaf.shape[-1]), leaf[piece.image, piece.rows])
+                value = term(piece.enlarge(source, label.shape[-1]), label[piece.image, piece.rows])
                 total += value.detach()
                 if gradient is not None:
                     gradient[piece.image, :, piece.source] += torch.autograd.grad(value, source)[0]

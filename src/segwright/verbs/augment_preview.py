@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from segwright.data import TrainingSet
-from segwright.datasets.base import IGNORE
+from segwright.datasets.base import IGNORE, leaves_alone
 from segwright.drawing.classes import class_colours
 from segwright.drawing.overlays import grid, overlay
 from segwright.errors import DataError
@@ -37,7 +37,8 @@ def show_augment(settings: Settings, path: str | Path) -> None:
     for index in rows:
         for number in range(DRAWS):
             sample = data[number, index]
-            cells.append(_cell(sample["image"].permute(1, 2, 0).numpy(), sample["mask"].numpy(), colours))
+            mask = leaves_alone(sample["mask"].numpy(), source.num_classes)
+            cells.append(_cell(sample["image"].permute(1, 2, 0).numpy(), mask, colours))
             titles.append(f"{split.path(index).name}, pass {number + 1}")
     write_png(path, grid(cells, titles, DRAWS))
 

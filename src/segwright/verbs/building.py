@@ -72,7 +72,8 @@ def build_batches(
 ) -> tuple[DataLoader, EpochBatches, DataLoader]:
     """Those to train on, the sampler that orders them, and those to validate on."""
     t, size, workers = settings.train, settings.input.pixels(), worker_count(settings.input.workers, engine.device)
-    identity = {section: settings.dump()[section] for section in ("data", "classes")} | {"names": list(source.classes)}
+    identity = {section: settings.dump()[section] for section in ("data", "classes")}
+    identity |= {"names": [*source.classes, *source.coarse]}
     with engine.first():
         train_split = preloaded(settings.input, source.splits["train"], identity)
         valid_split = preloaded(settings.input, source.splits["valid"], identity, own_masks=True)

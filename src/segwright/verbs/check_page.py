@@ -9,7 +9,7 @@ from PIL import Image
 
 from segwright.checks import Checked
 from segwright.checks.measure import Entry
-from segwright.datasets.base import IGNORE, Finding, Source
+from segwright.datasets.base import Finding, Source, leaves_alone
 from segwright.drawing.check_report import Double, Picture, check_report
 from segwright.drawing.classes import class_colours
 from segwright.drawing.overlays import overlay
@@ -109,5 +109,5 @@ def _picture(source: Source, entry: Entry, caption: str) -> Picture | None:
 
 def _laid_over(source: Source, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     fitted = np.array(Image.fromarray(mask).resize((image.shape[1], image.shape[0]), Image.Resampling.NEAREST))
-    fitted[fitted > max(source.num_classes - 1, 1)] = IGNORE
-    return overlay(image, fitted, class_colours(source.classes, source.colours))
+    drawn = leaves_alone(fitted, source.num_classes)
+    return overlay(image, drawn, class_colours(source.classes, source.colours))

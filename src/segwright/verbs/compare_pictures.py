@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from segwright.datasets.base import Source, Split
+from segwright.datasets.base import Source, Split, leaves_alone
 from segwright.drawing.classes import class_colours
 from segwright.drawing.overlays import IGNORE, grid, legend, overlay
 from segwright.errors import DataError
@@ -41,7 +41,7 @@ def pictures_of(result: Comparison) -> list[Drawn]:
         if number == 0:
             colours = class_colours(loaded.classes, loaded.colours)
             images = [split.image(place) for place in places]
-            truths = [split.mask(place) for place in places]
+            truths = [leaves_alone(split.mask(place), source.num_classes) for place in places]
     drawn = []
     for index, name in enumerate(names):
         found = [of_run[index] for of_run in masks]

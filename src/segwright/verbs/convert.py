@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from segwright.datasets.base import Source
 from segwright.datasets.detect import detect
 from segwright.datasets.writing import Advance
 from segwright.errors import ConfigError, SegwrightError, nearest
+from segwright.hierarchy import Config as Hierarchy
 from segwright.progress import bar
 from segwright.verbs.settings import gather
 from segwright.verbs.source import read_source
@@ -68,7 +69,8 @@ def convert(
         reader = detect(root)
         log.info("%s is read as %s", root, reader)
     flags = {"data.root": str(root), "data.name": reader}
-    source = read_source(gather(config, flags, overrides, base={"split": {"val_fraction": 0}}))
+    settings = gather(config, flags, overrides, base={"split": {"val_fraction": 0}})
+    source = read_source(replace(settings, hierarchy=Hierarchy()))  # a coarse label is a class like any other here
     for finding in source.findings:
         if finding.level == "warning":
             log.warning("%s %s", finding.message, finding.fix)

@@ -88,7 +88,8 @@ def fixed(checked: Checked) -> tuple[Source, list[Fix]]:
             tuple(_orientation(one) for one in kept),
             frozenset(survey.known),
         )
-    return Source(survey.source.classes, splits, colours=survey.source.colours), fixes
+    colours = None if survey.source.coarse else survey.source.colours  # coarse labels have none
+    return Source(survey.labels, splits, colours=colours), fixes
 
 
 def write_fixed(checked: Checked, folder: Path, write: Callable[[Source, Path], object]) -> list[Fix]:

@@ -73,7 +73,7 @@ def add_samples(tally: Tally, predictor: Predictor, samples: list[dict[str, Any]
         truth = sample["mask"].numpy()
         if tally.tree:
             levels, independent = predictor.levels(x, truth.shape)
-            tally.add(None, levels[-1], truth)
+            tally.add(None, levels[-1], tally.tree.leaves(truth))
             tally.tree.add(levels, independent, truth)
             continue
         if len(x) > 1:  # only one class has a threshold, and so a use for its probabilities

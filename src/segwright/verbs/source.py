@@ -5,7 +5,7 @@ import logging
 from segwright import splitting
 from segwright.datasets import READERS
 from segwright.datasets.base import Source, sound
-from segwright.datasets.mapping import mapped
+from segwright.datasets.mapping import mapped, set_apart
 from segwright.splitting import Record
 from segwright.verbs.folder import run_folder
 from segwright.verbs.settings import Settings
@@ -26,10 +26,11 @@ def read_source(settings: Settings, *, scan: bool = False, recorded: Record | No
 
     Raises:
         DataError: the data cannot be used (with `scan`: cannot be read at all).
-        ConfigError: `classes` or `split` do not fit the data.
+        ConfigError: `classes`, `split` or `hierarchy.coarse_labels` do not fit the data.
     """
     reader, config = READERS.part(settings.data.name), settings.data.config
     source = mapped(reader.scan(config) if scan else reader.build(config), settings.classes)
+    source = set_apart(source, list(settings.hierarchy.coarse_labels))
     if scan and settings.split.file is None:
         return source
     divided = splitting.divided(source, config.root, settings.split, recorded)

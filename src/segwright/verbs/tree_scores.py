@@ -22,6 +22,11 @@ class TreeTally:
         self.counts = TreeCounts(hierarchy)
         self._places = places_of(hierarchy)
 
+    def leaves(self, truth: np.ndarray) -> np.ndarray:
+        """The mask (H, W) on the finest level: leaves, and 255 where a coarse label does not say which."""
+        known: np.ndarray = self._places[-1][truth]
+        return known
+
     def add(self, levels: np.ndarray, independent: np.ndarray, truth: np.ndarray) -> None:
         """One image: places on each level as decoded and as each decides by itself (D, H, W), and the mask (H, W)."""
         for counts, places, predicted in zip(self.upper, self._places, levels, strict=False):

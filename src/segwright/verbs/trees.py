@@ -62,9 +62,12 @@ def located(config: object) -> Iterator[None]:
 
 
 def places_of(tree: Hierarchy) -> np.ndarray:
-    """(D, 256) uint8: a leaf, 0 to K - 1, -> its place on each level; all other values -> 255, which is ignored."""
+    """(D, 256) uint8: a label, 0 to L - 1, -> its place on each level; 255, which is ignored, where it leaves several
+    open, and for all other values."""
     places = np.full((tree.depth, 256), IGNORE, np.uint8)
-    places[:, : tree.num_leaves] = tree.leaf_positions
+    for level, of_labels in zip(places, tree.label_levels, strict=True):
+        for label, (first, *others) in enumerate(of_labels):
+            level[label] = IGNORE if others else first
     return places
 
 
@@ -78,7 +81,7 @@ def level_panels(
 ) -> np.ndarray:
     """Photograph, truth and prediction side by side for each level, the finest at the top: uint8 RGB.
 
-    image (H, W, 3) uint8, truth (H, W) leaves, levels (D, H, W) what is predicted on each, as places.
+    image (H, W, 3) uint8, truth (H, W) labels, levels (D, H, W) what is predicted on each, as places.
     """
     rows = []
     for level in reversed(range(tree.depth)):
