@@ -14,6 +14,7 @@ from segwright import cli
 from segwright.errors import ConfigError, MissingPackageError
 from segwright.model import count_parameters
 from segwright.verbs import bench as verb
+from segwright.verbs import workload
 from segwright.verbs.bench import Claim, bench, bench_defaults, bench_matrix, row, take_turns
 from segwright.verbs.bench_report import COLUMNS, bench_table, markdown
 from segwright.verbs.peers import Design, build
@@ -29,7 +30,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verb, "peak_mb", lambda name, load: 12.5)
 
 
-@pytest.mark.parametrize("mode", ["infer", "train"])
+@pytest.mark.parametrize("mode", ["infer", "masks", "train"])
 def test_a_bench_writes_what_it_measured(mode: str, tmp_path: Path) -> None:
     load = Load(SMALL.design, size=64, batch=2, mode=mode, device="cpu")
     result = bench([load], ["transformers", "smp"], rounds=2, output=tmp_path)
@@ -102,6 +103,39 @@ def test_fused_steps_count_like_plain_ones() -> None:
     assert count_macs(net, SMALL) == fused
 
 
+def test_attention_is_counted_by_hand() -> None:
+    """Two heads of width 8, 6 queries and 4 keys: 6 * 4 * 8 for the scores and as many for what they mix, each head."""
+
+    class Attention(torch.nn.Module):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            query, other = image.new_ones(1, 2, 6, 8), image.new_ones(1, 2, 4, 8)
+            return torch.nn.functional.scaled_dot_product_attention(query, other, other)
+
+    assert count_macs(Attention(), SMALL) == 2 * 2 * 6 * 4 * 8
+
+
+@pytest.mark.parametrize("name", ["segwright", "transformers", "smp"])
+def test_masks_are_the_best_classes_at_full_size(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ours by pieces from the head's logits, the peers' from logits at full size."""
+    net, seen = build(name, SMALL.design).eval(), []
+
+    def kept(of):
+        def call(*arguments):
+            seen.append(of(*arguments))
+            return seen[-1]
+
+        return call
+
+    monkeypatch.setattr(workload, "argmax_resized", kept(workload.argmax_resized))
+    monkeypatch.setattr(torch.Tensor, "argmax", kept(torch.Tensor.argmax))
+    prepare(net, Load(SMALL.design, size=64, batch=2, mode="masks", device="cpu"))()
+    assert sum(mask[None].numel() for mask in seen) == 2 * 64 * 64
+    image = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        best = net(image).max(1).indices
+    assert torch.equal(torch.cat([mask.reshape(-1, 64, 64) for mask in seen]).long(), best)
+
+
 def test_a_training_step_changes_the_weights_and_inference_does_not() -> None:
     for mode, changes in (("infer", False), ("train", True)):
         net = torch.nn.Conv2d(3, 3, 1)
@@ -132,6 +166,7 @@ def test_a_peer_that_is_not_installed_names_the_pip_command(tmp_path: Path, monk
         (lambda: bench([SMALL], rounds=0), "--rounds is 0"),
         (lambda: Load(SMALL.design, mode="fly"), "--mode is 'fly'"),
         (lambda: Load(SMALL.design, size=16), "--size is 16"),
+        (lambda: Load(Design("mit_b0", "segformer", 32, 1), mode="masks"), "--mode masks takes the best of several"),
         (lambda: replace(SMALL, compile=True, own_defaults=True), "--compile and --own-defaults exclude each other"),
         (lambda: build("segwright", Design("mit_b0", "asp")), "no heads part is called 'asp'"),
     ],

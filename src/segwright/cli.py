@@ -276,7 +276,9 @@ def bench(
     classes: Annotated[int, typer.Option("--classes", help="Number of classes.")] = 19,
     size: Annotated[int, typer.Option("--size", help="Side of the square image in pixels.")] = 512,
     batch: Annotated[int, typer.Option("--batch", help="Images a step.")] = 1,
-    mode: Annotated[str, typer.Option("--mode", help="infer or train.")] = "infer",
+    mode: Annotated[
+        str, typer.Option("--mode", help="infer, masks (class ids at the image's size) or train.")
+    ] = "infer",
     against: Annotated[str, typer.Option("--against", help="Peers: transformers,smp.")] = "",
     amp: Annotated[bool, typer.Option("--amp", help="Mixed precision for all.")] = False,
     rounds: Annotated[int, typer.Option("--rounds", help="Turns that every model gets.")] = 10,

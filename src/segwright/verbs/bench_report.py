@@ -13,6 +13,12 @@ COLUMNS = ("model", "by", "images/s", "ratio", "first s", "peak MiB", "parameter
 """`ratio`: how many times faster Segwright is. `first s`: the first call of all, which also compiles. `share`: of the
 machine's rate at a matrix product."""
 
+KINDS = {
+    "infer": "inference",
+    "masks": "inference to class ids",
+    "train": "a training step (loss at full size, AdamW)",
+}
+
 
 def table(result: dict[str, Any]) -> list[list[str]]:
     """The cells of `COLUMNS`, a line a contender."""
@@ -49,7 +55,7 @@ def title(result: dict[str, Any]) -> str:
     load, precision = result["blocks"][0]["load"], result["blocks"][0]["precision"]
     made = result["environment"]
     where = ", ".join(made["gpus"]) if device_of(Load.from_dict(load)).type == "cuda" else f"{made['threads']} threads"
-    kind = "a training step (loss at full size, AdamW)" if load["mode"] == "train" else "inference"
+    kind = KINDS[load["mode"]]
     memory = "allocator keeps memory" if load["keep_memory"] else "allocator as it is"
     settings = "each at its own defaults" if load["own_defaults"] else f"{precision}, {memory}"
     size, rounds = load["size"], result["rounds"]

@@ -1,5 +1,6 @@
 """The work that `segwright bench` times: one forward pass, or one training step, alike for every contender."""
 
+import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -14,11 +15,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from segwright.encoders.fused import FUSED_FLOPS
 from segwright.engine.precision import keep_memory, precision
 from segwright.errors import ConfigError
+from segwright.inference.argmax import argmax_resized
 from segwright.losses import LOSSES
+from segwright.model import Segmenter
 from segwright.verbs.peers import OURS, Design
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 LEAST_PX = 32
+MODES = ("infer", "masks", "train")
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class Load:
     """Side of the square image in pixels."""
     batch: int = 1
     mode: str = "infer"
-    """infer or train."""
+    """infer (to logits at the image's size), masks (to class ids there) or train."""
     amp: bool = False
     """Mixed precision where the device gains by it."""
     device: str | None = None
@@ -45,12 +49,14 @@ class Load:
     """Every contender a second time, by `torch.compile`."""
 
     def __post_init__(self) -> None:
-        if self.mode not in ("infer", "train"):
-            raise ConfigError(f"--mode is '{self.mode}'; there are: infer, train.")
+        if self.mode not in MODES:
+            raise ConfigError(f"--mode is '{self.mode}'; there are: {', '.join(MODES)}.")
         if self.size < LEAST_PX or self.batch < 1:
             raise ConfigError(
                 f"--size is {self.size} and --batch {self.batch}; give at least {LEAST_PX} pixels and 1 image."
             )
+        if self.mode == "masks" and self.design.classes < 2:
+            raise ConfigError("--mode masks takes the best of several classes, and --classes is 1. Give 2 or more.")
         if self.compile and self.own_defaults:
             raise ConfigError(
                 "--compile and --own-defaults exclude each other: no library compiles by default. Leave out one."
@@ -96,7 +102,7 @@ def prepare(model: nn.Module, load: Load) -> Callable[[], None]:
     model = model.to(device).train(load.mode == "train")
     if load.channels_last:
         model = model.to(memory_format=torch.channels_last)
-    if load.mode == "infer":
+    if load.mode != "train":
         return lambda: _infer(model, image, load)
     optimizer = AdamW(model.parameters(), lr=6e-5, fused=load.own_defaults or None)
     return lambda: _train(model, image, labels, optimizer, load)
@@ -110,7 +116,13 @@ def autocast(load: Load) -> AbstractContextManager[object]:
 
 def _infer(model: nn.Module, image: Tensor, load: Load) -> None:
     with torch.inference_mode(), autocast(load):
-        model(image)
+        if load.mode == "infer":
+            model(image)
+        elif isinstance(getattr(model, "_orig_mod", model), Segmenter):  # compiled or not
+            for logits in model(image, resize=False).float():
+                argmax_resized(logits, (load.size, load.size))
+        else:
+            model(image).argmax(1)
 
 
 def _train(model: nn.Module, image: Tensor, labels: Tensor, optimizer: AdamW, load: Load) -> None:
@@ -132,6 +144,15 @@ def _train(model: nn.Module, image: Tensor, labels: Tensor, optimizer: AdamW, lo
     optimizer.step()
 
 
+FLASH_ON_CPU = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+"""Fused attention on a CPU, which `torch.utils.flop_counter` does not count before torch 2.15."""
+
+
+def _attention_flops(query: Any, key: Any, value: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:
+    """Of two products, scores and what is mixed by them: shapes (B, heads, N, d), (B, heads, M, d) twice."""
+    return 2 * math.prod(query[:3]) * key[2] * (query[3] + value[3])
+
+
 @torch.no_grad()
 def count_macs(model: nn.Module, load: Load) -> int:
     """Multiplications of a forward pass of one image: matrix products, convolutions, attention; no resizes, no norms.
@@ -139,7 +160,7 @@ def count_macs(model: nn.Module, load: Load) -> int:
     Counted as the model does it on the load's device.
     """
     device, trains = device_of(load), model.training
-    with FlopCounterMode(display=False, custom_mapping=FUSED_FLOPS) as counter:
+    with FlopCounterMode(display=False, custom_mapping={**FUSED_FLOPS, FLASH_ON_CPU: _attention_flops}) as counter:
         model.to(device).eval()(torch.zeros(1, 3, load.size, load.size, device=device))
     model.train(trains)
     return counter.get_total_flops() // 2
