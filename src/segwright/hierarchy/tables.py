@@ -52,6 +52,14 @@ class Tables:
         labels[IGNORE] = IGNORE
         self._labels = labels.to(device)
 
+    def by_level(self, values: Tensor) -> Sequence[Tensor]:
+        """(r, N, ...) -> D times those of a level's nodes. Without a shallow leaf the levels share the channels out,
+        and the gradient of a split costs less than that of picking."""
+        sizes = [len(level) for level in self.hierarchy.levels]
+        if sum(sizes) == self.hierarchy.num_nodes:
+            return values.split(sizes[::-1], 1)[::-1]
+        return [values[:, nodes] for nodes in self.levels]
+
     def _open(self, level: Sequence[Sequence[int]], nodes: int) -> Tensor:
         rows = torch.zeros(len(level), nodes, dtype=torch.bool, device=self.leaf_nodes.device)
         for label, places in enumerate(level):

@@ -154,12 +154,11 @@ class TreeLoss(nn.Module):
         return loss
 
     def _of_rows(self, z: Tensor, label: Tensor) -> Tensor:
-        tree, ce = level_sums(z, label, self.hierarchy, self.focus)
-        nodes = [len(level) for level in self.hierarchy.levels]
-        return sum(
-            (self.tree_weight * tree[i] / nodes[i] + weight * ce[i] for i, weight in enumerate(self.level_weights)),
-            z.new_zeros(()),
-        )
+        sums = ce_sums(z, label, self.hierarchy) * z.new_tensor(self.level_weights)
+        if self.tree_weight:
+            nodes = z.new_tensor([len(level) for level in self.hierarchy.levels])
+            sums = sums + self.tree_weight * tree_min_sums(z, label, self.hierarchy, self.focus) / nodes
+        return sums.sum()
 
 
 def level_sums(z: Tensor, label: Tensor, hierarchy: Hierarchy, focus: float = 0.0) -> tuple[Tensor, Tensor]:
@@ -167,33 +166,43 @@ def level_sums(z: Tensor, label: Tensor, hierarchy: Hierarchy, focus: float = 0.
 
     z (r, N, W) logits, label (r, W) which label is true, 255 = ignored.
     """
-    tables = tables_of(hierarchy, z.device)
-    ignored = label == IGNORE
-    safe = label.masked_fill(ignored, 0)
-    highest = greatest_below(z, hierarchy)
-    least, tree, ce = None, [], []
-    for i, nodes in enumerate(tables.levels):
+    return tree_min_sums(z, label, hierarchy, focus), ce_sums(z, label, hierarchy)
+
+
+def tree_min_sums(z: Tensor, label: Tensor, hierarchy: Hierarchy, focus: float) -> Tensor:
+    """The first of `level_sums`. The nodes that a label leaves open miss nothing."""
+    tables, ignored, safe = tables_of(hierarchy, z.device), *_safe(label)
+    least, sums = None, []
+    for i, highest in enumerate(tables.by_level(greatest_below(z, hierarchy))):
         true = z.gather(1, tables.label_nodes[i][safe][:, None])  # (r, 1, W): the true node's logit
         least = true if least is None else torch.minimum(least, true)
-        x = highest[:, nodes].scatter(1, tables.label_places[i][safe][:, None], -least)
+        x = highest.scatter(1, tables.label_places[i][safe][:, None], -least)
         miss = F.softplus(x) * torch.sigmoid(x) ** focus if focus else F.softplus(x)
-        likely = true[:, 0]
         if hierarchy.coarse:
-            miss, likely = _left_open(tables.open[i][safe].movedim(-1, 1), miss, likely, z[:, nodes])
-        tree.append(miss.sum(1).masked_fill(ignored, 0).sum())
-        ce.append((torch.logsumexp(z[:, nodes], 1) - likely).masked_fill(ignored, 0).sum())
-    return torch.stack(tree), torch.stack(ce)
+            miss = miss.masked_fill(tables.open[i][safe].movedim(-1, 1), 0)
+        sums.append(miss.sum(1).masked_fill(ignored, 0).sum())
+    return torch.stack(sums)
 
 
-def _left_open(several: Tensor, miss: Tensor, likely: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-    """What a level's terms are where a label leaves several of its n nodes open: `several`, (r, n, W) bool.
+def ce_sums(z: Tensor, label: Tensor, hierarchy: Hierarchy) -> Tensor:
+    """The second of `level_sums`. Where a label leaves several nodes open, the true one is whichever of them."""
+    tables, ignored, safe = tables_of(hierarchy, z.device), *_safe(label)
+    sums = []
+    for i, of_level in enumerate(tables.by_level(z)):
+        likely = of_level.gather(1, tables.label_places[i][safe][:, None])[:, 0]
+        if hierarchy.coarse:
+            several = tables.open[i][safe].movedim(-1, 1)  # (r, nodes of the level, W)
+            any_open = several.any(1)
+            inside = of_level.masked_fill(~several & any_open[:, None], -torch.inf)
+            likely = torch.where(any_open, torch.logsumexp(inside, 1), likely)
+        sums.append((torch.logsumexp(of_level, 1) - likely).masked_fill(ignored, 0).sum())
+    return torch.stack(sums)
 
-    miss (r, n, W) and z, the nodes' logits; likely (r, W), the true node's. The open nodes miss nothing, and the true
-    one is whichever of them.
-    """
-    any_open = several.any(1)
-    inside = z.masked_fill(~several & any_open[:, None], -torch.inf)
-    return miss.masked_fill(several, 0), torch.where(any_open, torch.logsumexp(inside, 1), likely)
+
+def _safe(label: Tensor) -> tuple[Tensor, Tensor]:
+    """Where pixels are ignored, and the labels with 0 there."""
+    ignored = label == IGNORE
+    return ignored, label.masked_fill(ignored, 0)
 
 
 class _InPieces(torch.autograd.Function):
