@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from segwright.encoders import create_encoder
-from segwright.encoders.layouts import HUGGING_FACE, NVLABS, from_mit
+from segwright.encoders.layouts import HUGGING_FACE, MMSEG, NVLABS, from_mit
 from segwright.encoders.mit import BlockConv2d, as_map, as_tokens
 from segwright.encoders.mit_variants import VARIANTS
 from segwright.encoders.weights import to_mit
@@ -346,3 +346,12 @@ def test_the_way_back_gives_the_files_we_read(checkpoints: dict) -> None:
         assert back.keys() == checkpoints[original].keys()
         encoder = [key for key in back if not key.startswith("head.")]
         assert all(torch.equal(back[key], checkpoints[original][key]) for key in encoder)
+
+
+def test_the_way_back_into_mmsegmentations_layout_gives_what_its_converter_makes(checkpoints: dict) -> None:
+    ours = to_mit(checkpoints["mmseg"], timm.create_model("mit_b0", num_classes=0))
+    expected = {key: tensor for key, tensor in checkpoints["mmseg"].items() if key.startswith("backbone.")}
+    for tensors in (ours, dict(reversed(ours.items()))):
+        back = from_mit(tensors, MMSEG, "backbone.")
+        assert back.keys() == expected.keys()
+        assert all(torch.equal(back[key], tensor) for key, tensor in expected.items())

@@ -36,6 +36,8 @@ class Layout:
     """Our part of a patch embedding or block -> theirs; several are stacked along the first axis."""
     stacked_qkv: bool = False
     """One tensor holds query, key and value, stacked in this order."""
+    convolved_mlp: bool = False
+    """A block's linear layers are written as 1x1 convolutions."""
 
     def names(self, key: str, prefix: str) -> tuple[str, ...]:
         """The foreign names for our `key`; empty if the layout has none."""
@@ -59,8 +61,16 @@ class Layout:
         if self.stacked_qkv and (".attn.q." in key or ".attn.kv." in key):
             third = tensor.shape[0] // 3
             tensor = tensor[:third] if ".attn.q." in key else tensor[third:]
-        is_linear = ".fc1." in key or ".fc2." in key
-        return tensor.flatten(1) if is_linear and tensor.ndim == 4 else tensor
+        return tensor.flatten(1) if _is_linear(key) and tensor.ndim == 4 else tensor
+
+    def split(self, key: str, tensor: Tensor, count: int) -> tuple[Tensor, ...]:
+        """Our tensor in so many pieces, one for each foreign name: the way back from `join`, but for the stacking."""
+        convolved = self.convolved_mlp and _is_linear(key) and key.endswith(".weight")
+        return (tensor[:, :, None, None] if convolved else tensor).chunk(count)
+
+
+def _is_linear(key: str) -> bool:
+    return ".fc1." in key or ".fc2." in key
 
 
 _SAME = ("attn.q", "attn.kv", "attn.proj", "attn.sr", "attn.norm", "norm1", "norm2")
@@ -146,6 +156,7 @@ MMSEG = Layout(
         "mlp.fc2": ("ffn.layers.4.{p}",),
     },
     stacked_qkv=True,
+    convolved_mlp=True,
 )
 
 LAYOUTS = (NVLABS, HUGGING_FACE, TRANSFORMERS, MMSEG)
@@ -165,13 +176,15 @@ def find_layout(keys: Iterable[str]) -> tuple[Layout, str] | None:
 
 
 def from_mit(tensors: Mapping[str, Tensor], layout: Layout, prefix: str) -> dict[str, Tensor]:
-    """A Mix Transformer's state dict with the names of `NVLABS` or `HUGGING_FACE`.
+    """A Mix Transformer's state dict with the names of `layout`, which may have no place for a classifier.
 
-    Hugging Face's files for whole models have the prefix `segformer.`, NVlabs' whole models `backbone.`.
+    Hugging Face's files for whole models have the prefix `segformer.`, NVlabs' and mmsegmentation's whole models
+    `backbone.`.
     """
-    assert not layout.stacked_qkv, "only layouts whose tensors are whole parts of ours can be written"
-    named: dict[str, Tensor] = {}
-    for key, tensor in tensors.items():
+    named: dict[str, list[Tensor]] = {}
+    for key, tensor in sorted(tensors.items(), key=lambda item: ".attn.kv." in item[0]):  # stacked behind the query
         names = layout.names(key, prefix)
-        named.update(zip(names, tensor.chunk(len(names)), strict=True))
-    return named
+        assert names, f"{layout.title} has no place for '{key}'"
+        for name, piece in zip(names, layout.split(key, tensor, len(names)), strict=True):
+            named.setdefault(name, []).append(piece)
+    return {name: torch.cat(pieces) if len(pieces) > 1 else pieces[0] for name, pieces in named.items()}
