@@ -15,9 +15,11 @@ from transformers.models.segformer.modeling_segformer import SegformerDecodeHead
 from segwright.errors import ConfigError, WeightsError
 from segwright.heads import HEADS, summing
 from segwright.heads.segformer import Config, SegformerHead
+from segwright.heads.segformer_mmseg import SegformerMmsegHead
 from segwright.heads.segformer_weights import (
     HUGGING_FACE,
     LAYOUTS,
+    MMSEG,
     NVLABS,
     SMP,
     TRANSFORMERS,
@@ -32,7 +34,7 @@ SQUARE = [(32, 32), (16, 16), (8, 8), (4, 4)]
 ODD = [(125, 84), (63, 42), (32, 21), (16, 11)]
 """A Mix Transformer's maps of a 500 x 333 image."""
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
-FAST = ("segformer", "ultrafast_segformer", "extremely_fast_segformer")
+FAST = ("segformer", "segformer_mmseg", "ultrafast_segformer", "extremely_fast_segformer")
 
 
 def made_maps(sizes, batch=2, channels=CHANNELS, dtype=torch.float32, requires_grad=False):
@@ -192,8 +194,9 @@ def test_dropout_is_that_of_the_map(kind, layer):
 
 
 def parameters_in_place(head):
+    """The first map's projection that there is."""
     with torch.no_grad():
-        head.project[0].weight.add_(0.5) if hasattr(head, "project") else head.linear_c[1].proj.weight.add_(0.5)
+        next(p for key, p in head.named_parameters() if key.endswith("weight")).add_(0.5)
 
 
 def statistics_in_place(head):
@@ -391,7 +394,7 @@ def test_a_traced_head_is_the_same_function_at_other_sizes(name):
 @pytest.mark.parametrize("mode", [True, False])
 def test_a_compiled_head_is_the_same_function_and_one_graph(name, mode):
     torch.manual_seed(0)
-    config = HEADS[name].Config(width=16, **({"dropout": 0.0} if name == "segformer" else {}))
+    config = HEADS[name].Config(width=16, **({"dropout": 0.0} if name.startswith("segformer") else {}))
     head = HEADS.build(name, config, CHANNELS, 5).train(mode)
     maps = made_maps(SQUARE)
     compiled = torch.compile(head, fullgraph=True, backend="aot_eager")
@@ -404,7 +407,7 @@ def test_a_compiled_head_is_the_same_function_and_one_graph(name, mode):
 @pytest.mark.parametrize("prefix", ["", "decode_head.", "module.decode_head."])
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.title)
 def test_a_state_dict_goes_there_and_back_in_every_layout(layout, prefix):
-    own = SegformerHead(CHANNELS, 5, 16).state_dict()
+    own = HEADS.build(layout.head, HEADS[layout.head].Config(width=16), CHANNELS, 5).state_dict()
     foreign = from_head(own, layout, prefix)
     encoder = {"segformer.encoder.layer_norm.0.weight": torch.ones(1), "classifier.other": torch.ones(1)}
     back = to_head(foreign | (encoder if prefix else {}), own)
@@ -463,12 +466,18 @@ def test_what_does_not_fit_is_named():
         to_head(wider, own)
 
 
-def test_a_checkpoint_without_a_head_and_mmsegmentations_own_head_are_refused():
+def test_a_checkpoint_without_a_head_is_refused():
     own = SegformerHead(CHANNELS, 5, 16).state_dict()
     with pytest.raises(WeightsError, match=r"no SegFormer head.*keys like block1"):
         to_head({"block1.0.norm1.weight": torch.ones(1)}, own)
-    with pytest.raises(WeightsError, match="another function"):
-        to_head({"decode_head.convs.0.conv.weight": torch.ones(1)}, own)
+
+
+def test_weights_of_the_other_function_are_refused_and_its_head_is_named():
+    published, own = (SegformerHead(CHANNELS, 5, 16), SegformerMmsegHead(CHANNELS, 5, 16))
+    with pytest.raises(WeightsError, match=r"another function than the head 'segformer'.*head.name: segformer_mmseg"):
+        to_head(from_head(own.state_dict(), MMSEG, "decode_head."), published.state_dict())
+    with pytest.raises(WeightsError, match=r"than the head 'segformer_mmseg'.*Set head.name: segformer,"):
+        to_head(published.state_dict(), own.state_dict())
 
 
 @pytest.mark.parametrize(

@@ -139,22 +139,12 @@ def test_evaluation_equals_segmentation_models_pytorch() -> None:
     assert (model.head(model.encoder(image)) - expected).abs().max() <= 1e-5 * scale
 
 
-def stacked(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """mmsegmentation's names of our encoder: query, key and value in one tensor, linear layers as 1x1 convolutions."""
-    named: dict[str, list[Tensor]] = {}
-    for key, tensor in tensors.items():
-        (name,) = layouts.MMSEG.names(key, "backbone.")
-        is_linear = ".fc" in key and tensor.ndim == 2
-        named.setdefault(name, []).append(tensor[:, :, None, None] if is_linear else tensor)
-    return {name: torch.cat(pieces) for name, pieces in named.items()}
-
-
 ENCODERS = {
     "hub": lambda t: layouts.from_mit(t, layouts.HUGGING_FACE, "segformer."),
     "memory": lambda t: layouts.from_mit(t, layouts.TRANSFORMERS, "segformer."),
     "nvlabs": lambda t: layouts.from_mit(t, layouts.NVLABS, "backbone."),
     "smp": lambda t: layouts.from_mit(t, layouts.NVLABS, "encoder."),
-    "mmseg": stacked,
+    "mmseg": lambda t: layouts.from_mit(t, layouts.MMSEG, "backbone."),
 }
 HEADS = {
     "hub": (segformer_weights.HUGGING_FACE, "decode_head."),
@@ -375,6 +365,10 @@ def test_from_pretrained_says_what_it_was_given(offline: Path, tmp_path: Path) -
         (
             {"model": {"name": None}, "encoder": {"name": "resnet10t"}, "head": {"name": "segformer"}},
             "this is resnet10t with a SegformerHead",
+        ),
+        (
+            {"model": {"name": None}, "encoder": {"name": "mit_b0"}, "head": {"name": "segformer_mmseg"}},
+            "the head is segformer_mmseg, mmsegmentation's own.*Train with the head segformer",
         ),
     ],
 )

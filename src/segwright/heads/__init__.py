@@ -1,6 +1,14 @@
 """The catalogue of heads: one import line and one entry a head."""
 
-from segwright.heads import aspp, extremely_fast_segformer, lite, segformer, ultrafast_segformer, upernet
+from segwright.heads import (
+    aspp,
+    extremely_fast_segformer,
+    lite,
+    segformer,
+    segformer_mmseg,
+    ultrafast_segformer,
+    upernet,
+)
 from segwright.registry import Catalogue
 
 HEADS = Catalogue(
@@ -11,6 +19,7 @@ HEADS = Catalogue(
         "fpn": lite,
         "lite": lite,
         "segformer": segformer,
+        "segformer_mmseg": segformer_mmseg,
         "ultrafast_segformer": ultrafast_segformer,
         "upernet": upernet,
     },

@@ -1,7 +1,36 @@
-"""Convolution, batch norm and ReLU, in the arrangements that several heads share."""
+"""Convolution, batch norm and ReLU, in the arrangements that several heads share, and what both SegFormers end in."""
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from segwright.errors import ConfigError
+from segwright.heads.summing import linear
+
+
+def check_segformer(width: int, dropout: float) -> None:
+    """Raises `ConfigError` where no SegFormer head can have this width or this dropout."""
+    if width < 1:
+        raise ConfigError(f"head.width is {width}; a projection needs at least 1 channel. The paper: 256 or 768.")
+    if not 0 <= dropout < 1:
+        raise ConfigError(f"head.dropout is {dropout}; it is a share, from 0 to below 1. The paper's code: 0.1.")
+
+
+def classify(fused: Tensor, dropout: nn.Module, classifier: nn.Conv2d) -> Tensor:
+    """Dropout and a 1x1 classifier: (B, E, h, w) -> (B, K, h, w).
+
+    A channel that is dropped from the map may as well be dropped from that image's classifier: the same function
+    and gradients without another map of E channels.
+    """
+    weight, bias = classifier.weight.flatten(1), classifier.bias
+    if not (dropout.training and isinstance(dropout, nn.Dropout2d) and dropout.p > 0):
+        return linear(dropout(fused), weight, bias)
+    assert bias is not None
+    batch, width, height, columns = fused.shape
+    kept = dropout(weight.new_ones(batch, width, 1, 1)).flatten(2).transpose(1, 2)  # (B, 1, E)
+    places = fused.permute(0, 2, 3, 1).flatten(1, 2)  # (B, h * w, E)
+    logits = torch.matmul(places, (weight * kept).transpose(1, 2)) + bias
+    return logits.view(batch, height, columns, -1).permute(0, 3, 1, 2)
 
 
 def conv_norm_relu(inputs: int, outputs: int, kernel: int = 1) -> nn.Sequential:

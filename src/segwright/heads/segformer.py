@@ -22,12 +22,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segwright.errors import ConfigError
+from segwright.heads.blocks import check_segformer, classify
 from segwright.heads.summing import (
     Kept,
     compute_dtype,
     fold_norm,
     full_precision,
-    linear,
     may_fold,
     project_and_sum,
     sum_relu,
@@ -47,14 +47,7 @@ class Config:
     """channel: whole channels, as the published code does; element: single values, as Hugging Face does."""
 
     def __post_init__(self) -> None:
-        if self.width < 1:
-            raise ConfigError(
-                f"head.width is {self.width}; a projection needs at least 1 channel. The paper: 256 or 768."
-            )
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(
-                f"head.dropout is {self.dropout}; it is a share, from 0 to below 1. The paper's code: 0.1."
-            )
+        check_segformer(self.width, self.dropout)
         if self.dropout_kind not in DROPOUTS:
             raise ConfigError(f"head.dropout_kind is '{self.dropout_kind}'; there are: {', '.join(DROPOUTS)}.")
 
@@ -104,7 +97,7 @@ class SegformerHead(nn.Module):
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         if may_fold(self, maps):
             return sum_relu(maps, *self._folded(maps[0]), self.classifier)
-        return self._classify(self._fused(maps))
+        return classify(self._fused(maps), self.dropout, self.classifier)
 
     def _fused(self, maps: Sequence[Tensor]) -> Tensor:
         self._kept.drop()
@@ -129,22 +122,6 @@ class SegformerHead(nn.Module):
             return [w.to(dtype) for w in weights], bias.to(dtype)
 
         return self._kept.get(tensors_of(self.linear_c, self.linear_fuse, self.batch_norm), dtype, make)
-
-    def _classify(self, fused: Tensor) -> Tensor:
-        """Dropout and classifier: (B, E, h, w) -> (B, K, h, w).
-
-        A channel that is dropped from the map may as well be dropped from that image's classifier: the same function
-        and gradients without another map of E channels.
-        """
-        weight, bias = self.classifier.weight.flatten(1), self.classifier.bias
-        if not (self.dropout.training and self.dropout.p > 0 and isinstance(self.dropout, nn.Dropout2d)):
-            return linear(self.dropout(fused), weight, bias)
-        assert bias is not None
-        batch, width, height, columns = fused.shape
-        kept = self.dropout(weight.new_ones(batch, width, 1, 1)).flatten(2).transpose(1, 2)  # (B, 1, E)
-        places = fused.permute(0, 2, 3, 1).flatten(1, 2)  # (B, h * w, E)
-        logits = torch.matmul(places, (weight * kept).transpose(1, 2)) + bias
-        return logits.view(batch, height, columns, -1).permute(0, 3, 1, 2)
 
 
 def build(config: Config, channels: Sequence[int], num_classes: int) -> SegformerHead:

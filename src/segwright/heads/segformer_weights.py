@@ -1,12 +1,14 @@
-"""How foreign checkpoints name the parameters of SegFormer's head, and the names both ways.
+"""How foreign checkpoints name the parameters of SegFormer's heads, and the names both ways.
 
-Ours are Hugging Face's file names below `decode_head.`. In the patterns i is the map from 0, the finest, s = i + 1,
-d the number of maps - 1 - i (0 the coarsest). The fuse convolution's columns go from the coarsest map to the finest in
-every layout, so no tensor changes, only names do.
+There are two functions, each a head of the catalogue, and no weights of one can express the other:
 
-mmsegmentation's own SegformerHead (from 0.20) has other names and is another function: a batch norm and a ReLU behind
-each projection, finest map first, which no weights of this head can express. It is recognised and refused. NVlabs'
-files carry a layer that nothing uses, `conv_seg`, which is dropped.
+- `segformer`, the published one. Our names are Hugging Face's file names below `decode_head.`. The fuse convolution's
+  columns go from the coarsest map to the finest in every layout, so no tensor changes, only names do. NVlabs' files
+  carry a layer that nothing uses, `conv_seg`, which is dropped.
+- `segformer_mmseg`, mmsegmentation's own from 0.20: a batch norm and a ReLU behind each projection, finest map first.
+  Our names are its file's, but for the classifier, which is `conv_seg` there.
+
+In the patterns i is the map from 0, the finest, s = i + 1, d the number of maps - 1 - i (0 the coarsest).
 
 Sources of the names: github.com/NVlabs/SegFormer, huggingface/transformers (models/segformer), qubvel-org/
 segmentation_models.pytorch (decoders/segformer), open-mmlab/mmsegmentation (decode_heads/segformer_head.py).
@@ -21,10 +23,12 @@ from torch import Tensor
 
 from segwright.errors import WeightsError
 
-KEY = re.compile(r"(?:linear_c\.(\d)\.(proj)|(linear_fuse|batch_norm|classifier))\.(\w+)")
-"""A name of ours, taken apart."""
-COUNTER = "batch_norm.num_batches_tracked"
-"""Old files lack it; it plays no part in what the head computes."""
+KEY = re.compile(r"(?:(?:linear_c|convs)\.(\d)\.)?([\w.]+)\.(\w+)")
+"""A name of ours, taken apart: map, part, parameter."""
+COUNTER = "num_batches_tracked"
+"""How a batch norm's count ends. Old files lack it; it plays no part in what the head computes."""
+HEADS = {"segformer": "linear_fuse.weight", "segformer_mmseg": "fusion_conv.conv.weight"}
+"""The heads by their names in the catalogue, and a parameter that only this one has."""
 
 
 @dataclass(frozen=True)
@@ -38,14 +42,16 @@ class Layout:
     """Matches, behind the prefix, what belongs to the head."""
     parts: Mapping[str, str]
     """Our part -> their name."""
+    head: str = "segformer"
+    """Whose function the weights are, one of `HEADS`."""
 
     def name(self, key: str, prefix: str, num_maps: int) -> str:
         """The foreign name for our `key`."""
         match = KEY.fullmatch(key)
-        assert match is not None, f"'{key}' is no parameter of SegFormer's head"
-        index, projection, part, p = match.groups()
-        i = int(index or 0)
-        return f"{prefix}{self.parts[projection or part]}.{p}".format(i=i, s=i + 1, d=num_maps - 1 - i)
+        assert match is not None, f"'{key}' is no parameter of a SegFormer head"
+        assert match[2] in self.parts, f"{self.title} has no place for '{key}'"
+        i = int(match[1] or 0)
+        return f"{prefix}{self.parts[match[2]]}.{match[3]}".format(i=i, s=i + 1, d=num_maps - 1 - i)
 
 
 HUGGING_FACE = Layout(
@@ -87,27 +93,40 @@ SMP = Layout(
         "classifier": "segmentation_head.0",
     },
 )
-LAYOUTS = (HUGGING_FACE, TRANSFORMERS, NVLABS, SMP)
-MMSEG = re.compile(r"(?:.*\.)?(?:convs\.\d\.(?:conv|bn)|fusion_conv\.(?:conv|bn))\.")
+MMSEG = Layout(
+    title="mmsegmentation from 0.20",
+    mark=re.compile(r"(.*?)fusion_conv\.(?:conv|bn)\."),
+    own=re.compile(r"convs\.|fusion_conv\.|conv_seg\."),
+    parts={
+        "conv": "convs.{i}.conv",
+        "bn": "convs.{i}.bn",
+        "fusion_conv.conv": "fusion_conv.conv",
+        "fusion_conv.bn": "fusion_conv.bn",
+        "classifier": "conv_seg",
+    },
+    head="segformer_mmseg",
+)
+LAYOUTS = (HUGGING_FACE, TRANSFORMERS, NVLABS, SMP, MMSEG)
 
 
 def find_layout(keys: Iterable[str]) -> tuple[Layout, str] | None:
-    """The layout of a checkpoint's SegFormer head and the prefix of its names; None: there is no such head.
-
-    Raises:
-        WeightsError: the head is mmsegmentation's own.
-    """
+    """The layout of a checkpoint's SegFormer head and the prefix of its names; None: there is no such head."""
     for key in keys:
         for layout in LAYOUTS:
             if match := layout.mark.match(key):
                 return layout, match[1]
-        if MMSEG.match(key):
-            raise WeightsError(
-                f"the checkpoint has a key '{key}': its head is mmsegmentation's own, from 0.20, which has a batch "
-                "norm and a ReLU behind each projection and so is another function than the published head. Take its "
-                "encoder alone, or a checkpoint of NVlabs, Hugging Face or segmentation_models.pytorch."
-            )
     return None
+
+
+def refuse_another_function(layout: Layout, head: str) -> None:
+    """Raises `WeightsError` where weights in this layout are not those of `head`, one of `HEADS`."""
+    if layout.head != head:
+        raise WeightsError(
+            f"the checkpoint's SegFormer head (layout: {layout.title}) is another function than the head '{head}': "
+            "mmsegmentation's own, from 0.20, has a batch norm and a ReLU behind each projection, and the published "
+            f"one has none, so no weights are right in both. Set head.name: {layout.head}, with encoder.name in the "
+            "place of model.name, or take the encoder alone."
+        )
 
 
 def to_head(
@@ -118,7 +137,8 @@ def to_head(
     `new_classifier` leaves `own`'s classifier where it is for another number of classes than the file's.
 
     Raises:
-        WeightsError: no SegFormer head in a known layout; a key that is missing, not known or of another shape.
+        WeightsError: no SegFormer head in a known layout, or another function's; a key that is missing, not known or of
+            another shape.
     """
     found = find_layout(tensors)
     if found is None:
@@ -127,10 +147,12 @@ def to_head(
             f"are {', '.join(layout.title for layout in LAYOUTS)}. Convert it to one of them."
         )
     layout, prefix = found
+    refuse_another_function(layout, _head_of(own))
     num_maps = sum(key.endswith("proj.weight") for key in own)
     names = {key: layout.name(key, prefix, num_maps) for key in own}
     fitted = {key: tensors[name] for key, name in names.items() if name in tensors}
-    fitted.setdefault(COUNTER, torch.zeros_like(own[COUNTER]))
+    for key in (key for key in own if key.endswith(COUNTER)):
+        fitted.setdefault(key, torch.zeros_like(own[key]))
     classes = len(own["classifier.weight"])
     if new_classifier and len(fitted.get("classifier.weight", ())) != classes:
         fitted |= {key: tensor for key, tensor in own.items() if key.startswith("classifier.")}
@@ -141,10 +163,16 @@ def to_head(
 def from_head(head: Mapping[str, Tensor], layout: Layout, prefix: str = "") -> dict[str, Tensor]:
     """A SegFormer head's state dict with the names of `layout`.
 
-    Hugging Face's and NVlabs' whole models have the prefix `decode_head.`, SMP's none.
+    The layout is one of the head's own function. Hugging Face's, NVlabs' and mmsegmentation's whole models have the
+    prefix `decode_head.`, SMP's none.
     """
     num_maps = sum(key.endswith("proj.weight") for key in head)
     return {layout.name(key, prefix, num_maps): tensor for key, tensor in head.items()}
+
+
+def _head_of(own: Mapping[str, Tensor]) -> str:
+    """The name in the catalogue of the head that has this state dict."""
+    return next(head for head, key in HEADS.items() if key in own)
 
 
 def _strangers(tensors: Mapping[str, Tensor], names: Mapping[str, str], layout: Layout, prefix: str) -> list[str]:

@@ -28,6 +28,8 @@ MOST_ROWS = 64
 
 Made = TypeVar("Made")
 Band = tuple[int, int, Tensor]
+Layer = tuple[Tensor, Tensor]
+"""Weight (E, C) and bias (E,) of a 1x1 convolution."""
 
 
 def linear(maps: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -56,16 +58,20 @@ def sum_relu(
     weights: Sequence[Tensor],
     bias: Tensor,
     classifier: nn.Conv2d | None = None,
+    first: Sequence[Layer] | None = None,
 ) -> Tensor:
     """relu(project_and_sum(...)), then the 1x1 `classifier` if there is one. For evaluation: no gradients.
 
-    [(B, C_i, h_i, w_i)], finest first -> (B, E, h, w), or (B, K, h, w), in the weights' type.
+    [(B, C_i, h_i, w_i)], finest first -> (B, E, h, w), or (B, K, h, w), in the weights' type. `first`: a layer for each
+    map, with a ReLU behind it, whose outputs are what is projected.
     """
     dtype = bias.dtype
     maps = [x.to(dtype) for x in maps]
     last = None if classifier is None else (classifier.weight.flatten(1).to(dtype), _cast(classifier.bias, dtype))
     if maps[0].device.type == "cpu" and not in_graph():
-        return _by_strips(maps, weights, bias, last)
+        return _by_strips(maps, weights, bias, last, first or [None] * len(maps))
+    if first is not None:
+        maps = [linear(x, *layer).relu_() for x, layer in zip(maps, first, strict=True)]
     total = project_and_sum(maps, weights, bias).relu_()
     return total if last is None else linear(total, *last)
 
@@ -83,20 +89,24 @@ def _resize(maps: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def _by_strips(
-    maps: Sequence[Tensor], weights: Sequence[Tensor], bias: Tensor, last: tuple[Tensor, Tensor] | None
+    maps: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    bias: Tensor,
+    last: Layer | None,
+    first: Sequence[Layer | None],
 ) -> Tensor:
     batch, _, height, width = maps[0].shape
     rows = _rows_per_strip(width * bias.numel(), bias.element_size())
-    pairs = list(zip(maps, weights, strict=True))
+    levels = [(x.permute(0, 2, 3, 1), layer, w) for x, layer, w in zip(maps, first, weights, strict=True)]
     # what has the finest size, the first map at least, is projected strip by strip; the coarser maps are, here
-    fine = [(x.permute(0, 2, 3, 1), w.t()) for x, w in pairs if x.shape[2:] == (height, width)]
-    coarse = [_lines(x, w, width) for x, w in pairs if x.shape[2:] != (height, width)]
+    fine = [(x, layer, w.t()) for x, layer, w in levels if x.shape[1:3] == (height, width)]
+    coarse = [_lines(_through(x, layer), w, width) for x, layer, w in levels if x.shape[1:3] != (height, width)]
     bands = [_bands(height, z.shape[1], rows, bias.dtype) for z in coarse]
     out = bias.new_empty(batch, height, width, bias.numel() if last is None else last[1].numel())
     for image in range(batch):
         for number, top in enumerate(range(0, height, rows)):
             into = out[image, top : top + rows].flatten(0, 1)
-            products = [(x[image, top : top + rows].flatten(0, 1), w) for x, w in fine]
+            products = [(_through(x[image, top : top + rows].flatten(0, 1), layer), w) for x, layer, w in fine]
             strip = _strip(products, bias, into if last is None else None)
             lines = strip.view(-1, width * bias.numel())
             for mix, rows_between in _mixes([(z[image], band[number]) for z, band in zip(coarse, bands, strict=True)]):
@@ -118,9 +128,15 @@ def _mixes(levels: Sequence[tuple[Tensor, Band]]) -> list[tuple[Tensor, Tensor]]
     return pairs
 
 
-def _lines(maps: Tensor, weight: Tensor, width: int) -> Tensor:
-    """A coarser map projected and as wide as the finest, its height as it is: (B, C, h, w) -> (B, h, width * E)."""
-    return _resize(linear(maps, weight), (maps.shape[2], width)).permute(0, 2, 3, 1).flatten(2)
+def _through(places: Tensor, layer: Layer | None) -> Tensor:
+    """(..., C) -> (..., E), the layer and a ReLU; the same, where there is none."""
+    return places if layer is None else F.linear(places, *layer).relu_()
+
+
+def _lines(places: Tensor, weight: Tensor, width: int) -> Tensor:
+    """A coarser map projected and as wide as the finest, its height as it is: (B, h, w, C) -> (B, h, width * E)."""
+    projected = F.linear(places, weight).permute(0, 3, 1, 2)
+    return _resize(projected, (places.shape[1], width)).permute(0, 2, 3, 1).flatten(2)
 
 
 def _strip(products: Sequence[tuple[Tensor, Tensor]], bias: Tensor, out: Tensor | None) -> Tensor:

@@ -28,7 +28,7 @@ class SegFormerModelConfig:
     checkpoint_path: str = ""
     """File with the backbone's weights; empty: the published ones. retfound and visionfm cannot be fetched."""
     head: str = "segformer"
-    """aspp, extremely_fast_segformer, fpn, lite, segformer, ultrafast_segformer or upernet."""
+    """aspp, extremely_fast_segformer, fpn, lite, segformer, segformer_mmseg, ultrafast_segformer or upernet."""
     pyramid: bool = False
     """Of a plain ViT: maps of strides 4 to 32 instead of four at its patch's stride. Others have them by themselves."""
     detail: int = 0

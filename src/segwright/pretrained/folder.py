@@ -22,6 +22,7 @@ from segwright.encoders.weights import read_weights
 from segwright.errors import ConfigError, WeightsError
 from segwright.files import write_bytes, write_text
 from segwright.heads.segformer import SegformerHead
+from segwright.heads.segformer_mmseg import SegformerMmsegHead
 from segwright.heads.segformer_weights import HUGGING_FACE as HEAD_NAMES
 from segwright.heads.segformer_weights import from_head
 from segwright.pretrained.hub import REPOSITORY, OutOfReachError, hub_file
@@ -138,6 +139,12 @@ def write_folder(
         ConfigError: it is no Mix Transformer with SegFormer's head, or `classes` are not as many as it has.
     """
     folder = Path(folder)
+    if isinstance(head, SegformerMmsegHead):
+        raise ConfigError(
+            "the head is segformer_mmseg, mmsegmentation's own, whose projections have a batch norm and a ReLU each; "
+            "Hugging Face's layout has no place for them, and its SegFormer is another function. Train with the head "
+            "segformer for that layout; the run's best.pth is read by segwright.load as it is."
+        )
     net = getattr(encoder.net, "model", None)
     if not isinstance(net, MixTransformer) or not isinstance(head, SegformerHead) or len(encoder.channels) != 4:
         raise ConfigError(

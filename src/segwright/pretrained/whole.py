@@ -1,5 +1,7 @@
 """First weights of a whole SegFormer: what `encoder.pretrained` may name beyond an encoder's own weights.
 
+Its head is the published one, or mmsegmentation's own; a file of weights holds one of the two.
+
 The checkpoints trained on ADE20K are NVIDIA's (https://huggingface.co/nvidia), 150 classes, at 512 x 512 pixels and b5
 at 640 x 640. Xie et al. 2021, "SegFormer", section 4.1, https://arxiv.org/abs/2105.15203
 """
@@ -17,13 +19,13 @@ from segwright.encoders.names import split_tag
 from segwright.encoders.sources import HUB_FILES, WORDS, out_of_reach
 from segwright.encoders.weights import load_mit, read_weights
 from segwright.errors import ConfigError, WeightsError
-from segwright.heads.segformer_weights import find_layout, to_head
+from segwright.heads.segformer_weights import HEADS, find_layout, refuse_another_function, to_head
 from segwright.pretrained.hub import OutOfReachError, hub_file
 
 log = logging.getLogger("segwright")
 
 HEAD = "segformer"
-"""The head of a whole SegFormer."""
+"""The head of the published whole SegFormers."""
 WIDTHS = {name: 256 if name in {"mit_b0", "mit_b1"} else 768 for name in VARIANTS}
 """The head's published width for each encoder."""
 ADE20K = {
@@ -96,8 +98,8 @@ def choose_weights(encoder: str, head: str, width: int | None, wanted: Any) -> t
     path = _path(wanted)
     if path is None:
         return None, wanted
-    tensors = read_weights(path) if model in VARIANTS and head == HEAD else {}
-    if not _has_head(tensors, path):
+    tensors = read_weights(path) if model in VARIANTS and head in HEADS else {}
+    if not _has_head(tensors, head, path):
         return None, path
     return Whole(tensors, str(path)), False
 
@@ -141,10 +143,14 @@ def weight_file(folder: Path) -> Path:
     return found[0]
 
 
-def _has_head(tensors: dict[str, Tensor], path: Path) -> bool:
-    """Whether there is a SegFormer head to load beside the encoder."""
+def _has_head(tensors: dict[str, Tensor], head: str, path: Path) -> bool:
+    """Whether there is a SegFormer head to load beside the encoder; of another function's a warning is given."""
+    found = find_layout(tensors)
+    if found is None:
+        return False
     try:
-        return find_layout(tensors) is not None
+        refuse_another_function(found[0], head)
     except WeightsError as error:
         log.warning("%s: only the encoder is taken from it: %s", path, error)
         return False
+    return True
