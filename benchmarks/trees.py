@@ -6,8 +6,9 @@
 The losses: cross-entropy over the eleven classes; the tree loss; the tree loss with tree-triplet; a cross-entropy a
 level without what holds the levels together; the tree loss with a smaller share of that. Each from random weights, with
 all training images, with every fourth and with sixteen, in as many steps. `sixteen + groups` is the same sixteen and
-all the others with coarse labels alone, every pixel the name of its group, each kind half of an epoch; it is compared
-with cross-entropy on the sixteen, which has no use for such labels. Images are halved for the network and scored on
+all the others with coarse labels, every pixel the name of its group (of a group of one leaf that is the leaf), each
+kind half of an epoch. Cross-entropy over the classes can use of the others no more than these leaves, and is compared
+there as well as on the sixteen alone. Images are halved for the network and scored on
 `test` at their own size, with the last weights. Every run that is done is kept in `results/trees.json`
 (`trees_STEPS.json` of another number of steps), so a second call goes on; a table of the same name is made of what is
 there. `--work` says where the runs lie meanwhile.
@@ -25,6 +26,7 @@ from keeping import go_on
 from PIL import Image
 
 import segwright
+from segwright.config import merge
 
 SIZE, CROP_PX, BATCH = (180, 240), 128, 8
 RATE = 1e-3
@@ -41,8 +43,6 @@ LOSSES: dict[str, dict[str, Any]] = {
 SHARES = {"all": 1, "a quarter": 4, "sixteen": 24, "sixteen + groups": 24}
 """Name -> one training image of how many."""
 GROUPS = "sixteen + groups"
-FLAT = {share: share for share in SHARES} | {GROUPS: "sixteen"}
-"""With whose cross-entropy a share is compared."""
 SCORES = ("fine mIoU", "coarse mIoU", "coherence", "hierarchical error")
 RESULTS = Path(__file__).parent / "results"
 
@@ -53,37 +53,42 @@ def chosen(data: Path, folder: Path, every: int, seed: int) -> Path:
         images = sorted((data / split / "images").iterdir())[first::step][:most]
         for image in images:
             for kind, source in (("images", image), ("masks", data / split / "masks" / f"{image.stem}.png")):
-                link = folder / split / kind / source.name
-                link.parent.mkdir(parents=True, exist_ok=True)
-                if not link.exists():
-                    link.symlink_to(source.resolve())
+                link(folder / split / kind / source.name, source)
     return folder
 
 
 def add_groups(data: Path, folder: Path, table: np.ndarray) -> None:
-    """To a folder that `chosen` made: the other training images with their groups alone, `table` (256,) by leaf, and
-    the chosen ones so often that they are as many."""
+    """To a folder that `chosen` made: the other training images with coarse labels, `table` (256,) by leaf, and the
+    chosen ones so often that they are as many. What is there already stays."""
     images, masks = folder / "train/images", folder / "train/masks"
-    own = sorted(images.iterdir())
-    others = [path for path in sorted((data / "train/images").iterdir()) if path.name not in {o.name for o in own}]
+    everything = sorted((data / "train/images").iterdir())
+    own = [path for path in everything if (masks / f"{path.stem}.png").is_symlink()]
+    others = [path for path in everything if path not in own]
     for path in others:
-        (images / path.name).symlink_to(path.resolve())
         mask = np.asarray(Image.open(data / "train/masks" / f"{path.stem}.png"))
         Image.fromarray(table[mask]).save(masks / f"{path.stem}.png")
+        link(images / path.name, path)
     for number in range(1, len(others) // len(own)):
         for path in own:
-            (images / f"again{number}_{path.name}").symlink_to(path.resolve())
-            (masks / f"again{number}_{path.stem}.png").symlink_to((masks / f"{path.stem}.png").resolve())
+            link(images / f"again{number}_{path.name}", path)
+            link(masks / f"again{number}_{path.stem}.png", data / "train/masks" / f"{path.stem}.png")
+
+
+def link(path: Path, to: Path) -> None:
+    """A link, if it is not there yet."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        path.symlink_to(to.resolve())
 
 
 def config(
-    root: Path, hierarchy: dict[str, Any], classes: list[str], loss: str, seed: int, steps: int, work: Path
+    root: Path, tree: dict[str, Any], classes: list[str], loss: str, seed: int, steps: int, work: Path
 ) -> dict[str, Any]:
     """A run of one epoch that holds all its steps: the learning rate's one cycle, and no choice among epochs."""
     images = len(list((root / "train/images").iterdir()))
     return {
         "data": {"name": "folder", "root": str(root), "classes": classes},
-        "hierarchy": hierarchy,
+        "hierarchy": {"classes": tree},
         "encoder": {"name": "mobilenet_v3_small", "pretrained": False},
         "input": {"size": list(SIZE), "preload": "ram", "cache": str(work / "cache"), "workers": 0},
         "augment": {"crop": CROP_PX, "vflip": 0.0},
@@ -100,14 +105,13 @@ def one(data: Path, loss: str, share: str, seed: int, steps: int, work: Path) ->
     """Trains and scores once."""
     tree = json.loads((data / "hierarchy.json").read_text())
     classes = [entry["name"] for entry in json.loads((data / "classes.json").read_text())["classes"]]
-    root = work / f"{share.replace(' ', '_')}_{seed % SHARES[share]}"
-    known, coarse = root.exists(), [f"some {group}" for group in tree] if share == GROUPS else []
-    chosen(data, root, SHARES[share], seed)
-    if share == GROUPS and not known:
-        add_groups(data, root, groups_of(tree, classes))
-    hierarchy = {"classes": tree, "coarse_labels": dict(zip(coarse, tree, strict=False))}
+    root = chosen(data, work / f"{share.replace(' ', '_')}_{seed % SHARES[share]}", SHARES[share], seed)
+    coarse = {f"some {group}": group for group, leaves in tree.items() if share == GROUPS and len(leaves) > 1}
+    if coarse:
+        add_groups(data, root, coarse_table(tree, classes, list(coarse.values())))
+    labels = {"classes": {"ignore": list(coarse)}} if loss == "ce" else {"hierarchy": {"coarse_labels": coarse}}
     start_s, start_cpu_s = time.perf_counter(), time.process_time()
-    run = segwright.train(config(root, hierarchy, [*classes, *coarse], loss, seed, steps, work))
+    run = segwright.train(merge(config(root, tree, [*classes, *coarse], loss, seed, steps, work), labels))
     metrics = segwright.evaluate(run.folder / "last.pth", split="test", output=work / "scores")
     values = (
         metrics["iou"],
@@ -122,11 +126,11 @@ def one(data: Path, loss: str, share: str, seed: int, steps: int, work: Path) ->
     }  # fmt: skip
 
 
-def groups_of(tree: dict[str, list[str]], classes: list[str]) -> np.ndarray:
-    """(256,) uint8: a leaf's id -> the coarse label of its group, which comes behind the leaves; 255 stays."""
-    out = np.full(256, 255, np.uint8)
-    for number, leaves in enumerate(tree.values(), len(classes)):
-        out[[classes.index(leaf) for leaf in leaves]] = number
+def coarse_table(tree: dict[str, list[str]], classes: list[str], coarse: list[str]) -> np.ndarray:
+    """(256,) uint8: a leaf's id -> its group's label, which comes behind the leaves, or itself where it has none."""
+    out = np.arange(256, dtype=np.uint8)
+    for number, group in enumerate(coarse, len(classes)):
+        out[[classes.index(leaf) for leaf in tree[group]]] = number
     return out
 
 
@@ -137,13 +141,15 @@ def table(rows: list[dict[str, Any]], steps: int) -> str:
         for loss in LOSSES:
             own = [row for row in rows if (row["loss"], row["share"]) == (loss, share)]
             if own:
-                flat = [row for row in rows if (row["loss"], row["share"]) == ("ce", FLAT[share])]
+                flat = [row for row in rows if (row["loss"], row["share"]) == ("ce", share.removesuffix(" + groups"))]
                 cells = [cell(own, flat, score) for score in SCORES]
                 lines.append(f"| {share} | {loss} | {len(own)} | {' | '.join(cells)} |")
     return (
         f"CamVid, test at 360 x 480; mobilenet_v3_small with the lite head from random weights, {steps} steps of "
         f"{BATCH} crops of {CROP_PX} x {CROP_PX} px from images of {SIZE[0]} x {SIZE[1]}; mean (lowest to highest "
-        "seed), then the mean difference to ce with the same seed.\n\n" + "\n".join(lines) + "\n"
+        "seed), then the mean difference to ce with the same seed; beside groups, to that on the sixteen alone.\n\n"
+        + "\n".join(lines)
+        + "\n"
     )
 
 

@@ -18,9 +18,11 @@ from segwright.datasets.base import IGNORE, leaves_alone
 from segwright.errors import ConfigError, DataError
 from segwright.hierarchy import Config as TreeConfig
 from segwright.hierarchy import Hierarchy, read, tree_of
+from segwright.hierarchy.decode import decode
 from segwright.hierarchy.scores import TreeCounts
 from segwright.hierarchy.tables import greatest_below, least_above, tables_of
 from segwright.losses.tree import TreeLoss, level_sums
+from segwright.verbs.augment_preview import show_augment
 from segwright.verbs.settings import gather
 from segwright.verbs.source import read_source
 from segwright.verbs.trees import places_of
@@ -73,6 +75,21 @@ def test_places_of_what_is_open_are_ignored(tree):
 def test_the_tree_in_lines_has_the_values_of_coarse_labels(tree):
     assert "├── vehicle (4)" in str(tree)
     assert "│   ├── cycles (5)" in str(tree)
+
+
+def test_a_label_of_a_group_of_one_leaf_is_that_leaf_everywhere():
+    tree = read({"nature": {"tree": 0}, "vehicle": {"car": 1, "bicycle": 2}})
+    tree = replace(tree, coarse=((3, tree.channel("nature")),))
+    mask = torch.tensor([[3, 0, 1]])
+    assert tables_of(tree, CPU).leaves(mask).tolist() == [[0, 0, 1]]
+    assert places_of(tree)[:, 3].tolist() == [0, 0]
+    counts = TreeCounts(tree)
+    levels = torch.zeros(2, 1, 3, dtype=torch.int64)
+    counts.add(levels[-1], levels, mask)
+    assert counts.pixels == 3
+    z = made(1, tree.num_nodes, 1)
+    for of_label, of_leaf in zip(*(level_sums(z, torch.tensor([[n]]), tree) for n in (3, 0)), strict=True):
+        assert torch.equal(of_label, of_leaf)
 
 
 def test_leaves_leave_coarse_labels_out_and_labels_count_them(tree):
@@ -144,7 +161,7 @@ def test_leaves_cost_the_same_whether_or_not_masks_may_say_groups(tree, seed):
         torch.testing.assert_close(got, alone)
 
 
-def test_a_coarse_label_teaches_nothing_about_what_is_in_its_group_and_has_no_gap_in_its_gradient(tree):
+def test_what_is_in_its_group_is_taught_alike_and_far_logits_have_gradients(tree):
     """Equal logits in the group stay equal; far logits give finite gradients."""
     z = torch.zeros(1, tree.num_nodes, 2, 2, requires_grad=True)
     mask = torch.full((1, 2, 2), 4)
@@ -251,9 +268,11 @@ def test_a_run_has_a_channel_a_node_and_scores_a_level_where_it_is_known(run, da
     assert pixels == 30 * 48 * 4 - 30 * 24 * 2, "all that count, but for the vehicles of two images"
 
 
-def test_masks_that_are_written_hold_leaves(run, data, tmp_path):
-    segwright.infer(run.best, sorted((data / "val/images").iterdir())[1], tmp_path)
-    assert np.asarray(Image.open(tmp_path / "val1_mask.png")).max() <= 3
+@pytest.mark.parametrize("how", ["path", "leaf", "independent"])
+def test_what_is_decoded_are_leaves_however_high_a_groups_score(tree, how):
+    logits = torch.zeros(1, tree.num_nodes, 2, 2)
+    logits[:, tree.num_leaves :] = 9
+    assert decode(logits, tree, how)[:, -1].max() < tree.num_leaves
 
 
 def test_converting_keeps_such_a_class_as_any_other(data, tmp_path):
@@ -262,11 +281,87 @@ def test_converting_keeps_such_a_class_as_any_other(data, tmp_path):
     assert sorted(source.classes) == sorted(CLASSES)
 
 
-def test_a_mended_copy_keeps_such_a_class(data, tmp_path):
+def test_a_mended_copy_is_read_by_the_same_config_as_the_data_were(data, tmp_path):
     segwright.check(data, config=config(data), fix=tmp_path / "mended")
-    source = read_source(gather({"data": {"root": str(tmp_path / "mended")}}))
-    assert list(source.classes) == ["road", "car", "bicycle", "pavement", "some vehicle"]
-    assert np.unique(source.splits["train"].mask(1)).tolist() == [0, 3, 4, 255]
+    old, new = (read_source(gather(config(root))) for root in (data, tmp_path / "mended"))
+    assert list(new.classes) == list(old.classes)
+    for index in range(6):
+        assert np.array_equal(new.splits["train"].mask(index), old.splits["train"].mask(index))
+    named = json.loads((tmp_path / "mended/classes.json").read_text())
+    assert [entry["name"] for entry in named["classes"]] == CLASSES
+
+
+def test_the_page_and_the_augmented_samples_draw_such_masks(data, tmp_path):
+    segwright.check(data, config=config(data), html=tmp_path / "page.html")
+    assert (tmp_path / "page.html").stat().st_size > 1000
+    show_augment(gather(config(data)), tmp_path / "augmented.png")
+    assert np.asarray(Image.open(tmp_path / "augmented.png")).std() > 0
+
+
+def test_a_run_goes_on_with_the_same_data_alone(data, tmp_path):
+    """The classes' order in the data is part of what a run began with, coarse labels included."""
+    root = tmp_path / "copy"
+    segwright.check(data, config=config(data), fix=root)
+    values = config(root, run={"output": str(tmp_path / "run")})
+    del values["data"]["classes"]  # its own file names them
+    segwright.train(values)
+    names = (root / "classes.json").read_text()
+    swapped = names.replace('"car"', '"x"').replace('"some vehicle"', '"car"').replace('"x"', '"some vehicle"')
+    (root / "classes.json").write_text(swapped)
+    with pytest.raises(ConfigError, match=r"the classes: road, some vehicle, car, .* -> road, car, some vehicle"):
+        segwright.train(values, resume=True)
+
+
+def test_a_model_is_evaluated_on_data_without_its_coarse_labels_and_on_others_with_them(run, data, tmp_path):
+    """Data that are labelled in full are the normal case; what their masks mean is said by a config."""
+    whole, own = tmp_path / "whole", ["road", "car", "bicycle", "pavement"]
+    for split in ("train", "val"):
+        for kind in ("images", "masks"):
+            (whole / split / kind).mkdir(parents=True)
+        for mask in sorted((data / split / "masks").iterdir())[::2]:
+            table = np.array([0, 9, 1, 2, 3, *range(5, 256)], np.uint8)
+            Image.fromarray(table[np.asarray(Image.open(mask))]).save(whole / split / "masks" / mask.name)
+            (whole / split / "images" / mask.name).symlink_to(data / split / "images" / mask.name)
+    there = {"data": {"name": "folder", "root": str(whole), "classes": own}}
+    metrics = segwright.evaluate(run.best, config=there, split="valid", output=tmp_path / "a")
+    assert metrics["num_images"] == 2
+    plain = segwright.train(there | {"hierarchy": {"classes": TREE}} | {
+        key: config(data)[key] for key in ("encoder", "input", "train")
+    } | {"run": {"output": str(tmp_path / "plain")}})  # fmt: skip
+    for loss in ("tree", "ce"):
+        if loss == "ce":
+            plain = segwright.train(there | {"hierarchy": {"classes": TREE}, "loss": {"name": "ce"}} | {
+                key: config(data)[key] for key in ("encoder", "input", "train")
+            } | {"run": {"output": str(tmp_path / "flat")}})  # fmt: skip
+        found = segwright.evaluate(plain.best, config=config(data), split="valid", output=tmp_path / loss)
+        assert found["num_images"] == 4
+        assert found["per_level"]["coarse"]["per_class"]["vehicle"]["iou"] is not None
+
+
+def test_images_of_coarse_labels_alone_are_not_ranked_and_have_no_score(run, data, tmp_path):
+    """Every pixel of one validation image says its group alone."""
+    root = tmp_path / "data"
+    for split in ("train", "val"):
+        for kind in ("images", "masks"):
+            for path in (data / split / kind).iterdir():
+                link = root / split / kind / path.name
+                link.parent.mkdir(parents=True, exist_ok=True)
+                link.symlink_to(path)
+    (root / "val/masks/val1.png").unlink()
+    Image.fromarray(np.full((32, 48), 1, np.uint8)).save(root / "val/masks/val1.png")
+    metrics = segwright.evaluate(run.best, config=config(root), split="valid", output=tmp_path / "out")
+    rows = [line.split(",") for line in (tmp_path / "out/per_image_valid.csv").read_text().splitlines()]
+    assert {row[0].rpartition("/")[2]: row[2] == "" for row in rows[1:]} == {
+        "val0.png": False, "val1.png": True, "val2.png": False, "val3.png": False}  # fmt: skip
+    page = (tmp_path / "out/evaluation_valid.html").read_text()
+    assert "val0.png" in page
+    assert "val1.png" not in page
+    for index in (0, 2, 3):
+        (root / f"val/masks/val{index}.png").unlink()
+        Image.fromarray(np.full((32, 48), 1, np.uint8)).save(root / f"val/masks/val{index}.png")
+    with pytest.raises(DataError, match="no pixel of the validation split says which class it is"):
+        segwright.train(config(root, run={"output": str(tmp_path / "run")}))
+    assert metrics["iou"] < 1
 
 
 @pytest.mark.parametrize(
@@ -277,28 +372,47 @@ def test_a_mended_copy_keeps_such_a_class(data, tmp_path):
         ({"coarse_labels": {"some vehicl": "vehicle"}}, r"the data have no class 'some vehicl'\. Did you mean"),
         ({"coarse_labels": {}}, r"no leaf for the data's some vehicle \(1\)"),
         ({"classes": {}}, r"hierarchy\.classes gives no tree that they are of"),
+        (
+            {"coarse_labels": {"some vehicle": ["vehicle"]}},
+            r"some vehicle is \['vehicle'\]; a label stands for one group",
+        ),
+        ({"coarse_labels": dict.fromkeys(CLASSES, "vehicle")}, "leaves no class of the data's road, some vehicle"),
+        ({"coarse_labels": dict.fromkeys(CLASSES[1:], "vehicle")}, "leaves road of the data's road, some vehicle"),
     ],
 )
 def test_labels_that_cannot_be_used_are_named(changed, message, data):
     values = config(data, run={"output": str(data.parent / "none")})
     values["hierarchy"] = values["hierarchy"] | changed
-    with pytest.raises(ConfigError, match=message):
-        segwright.train(values)
+    for verb in (lambda: segwright.train(values), lambda: segwright.check(data, config=values)):
+        with pytest.raises(ConfigError, match=message):
+            verb()
     assert not (data.parent / "none").exists()
 
 
 def test_a_name_of_two_groups_wants_its_path():
     tree = {"a": {"x": {"p": 0, "q": 1}}, "b": {"x": {"r": 2, "s": 3}}}
-    with pytest.raises(ConfigError, match=r"2 groups of the tree are called 'x'\. Write the path"):
+    with pytest.raises(ConfigError, match=r"2 groups of the tree are called 'x'\. Write the path of one: .*b/x"):
         tree_of(TreeConfig(classes=tree, coarse_labels={"some x": "x"}), list("pqrs"))
     found = tree_of(TreeConfig(classes=tree, coarse_labels={"some x": "b/x"}), list("pqrs"))
     assert found is not None
     assert [found.paths[group] for _, group in found.coarse] == [("b", "x")]
+    nested = {"x": {"x": {"p": 0, "q": 1}, "r": 2}, "s": 3}
+    for name, path in (("x", ("x",)), ("x/x", ("x", "x"))):
+        found = tree_of(TreeConfig(classes=nested, coarse_labels={"some x": name}), list("pqrs"))
+        assert found is not None
+        assert [found.paths[group] for _, group in found.coarse] == [path]
 
 
 def test_a_loss_of_single_classes_refuses_them(data):
-    with pytest.raises(ConfigError, match=r"loss\.name is ce, which learns single classes\. Use loss\.name=tree"):
-        gather(config(data, loss={"name": "ce"}))
+    values = config(
+        data, loss={"name": "ce", "class_weights": "inverse_sqrt"}, run={"output": str(data.parent / "none")}
+    )
+    with pytest.raises(
+        ConfigError, match=r"loss\.name is ce, which learns single classes\. Train with loss\.name=tree"
+    ):
+        segwright.train(values)
+    assert not (data.parent / "none").exists()
+    segwright.check(data, config=values)  # has no loss
 
 
 def test_a_loss_of_single_classes_takes_the_same_data_without_them(data):

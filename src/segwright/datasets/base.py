@@ -120,6 +120,8 @@ class Source:
     """RGB of each class for pictures, where the data set has its own."""
     coarse: Sequence[str] = ()
     """Names of classes that say a group of a tree and no more; in masks they have the ids behind the classes'."""
+    whole: "Source | None" = None
+    """The same data before coarse labels were set apart, with their classes as the data number them; none: as here."""
 
     @property
     def num_classes(self) -> int:

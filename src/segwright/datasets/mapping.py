@@ -99,29 +99,51 @@ def mapped(source: Source, config: Config) -> Source:
     return replace(source, classes=kept, splits=splits, colours=colours, findings=[*source.findings, finding])
 
 
-def set_apart(source: Source, names: Sequence[str]) -> Source:
+def set_apart(source: Source, names: Sequence[str], all_needed: bool = True) -> Source:
     """The data set with these classes as coarse labels: no longer among its classes, and behind them in the masks.
 
+    `all_needed` false: a name that the data do not have keeps its id, which then occurs nowhere.
+
     Raises:
-        ConfigError: a name that the data do not have.
+        ConfigError: a name that the data do not have, or fewer than two classes left.
     """
     if not names:
         return source
     problems = [
-        f"hierarchy.coarse_labels: the data have no class '{name}'.{nearest(name, source.classes)}"
+        f"hierarchy.coarse_labels: the data have no class '{name}'.{nearest(name, source.classes)} It names classes of "
+        "the data; leave out what they do not have."
         for name in names
-        if name not in source.classes
+        if all_needed and name not in source.classes
     ]
     if problems:
         raise ConfigError(" ".join(problems))
     kept = [name for name in source.classes if name not in names]
-    order = [*kept, *names]
+    if len(kept) < 2:
+        raise ConfigError(
+            f"hierarchy.coarse_labels leaves {', '.join(kept) or 'no class'} of the data's "
+            f"{', '.join(source.classes)}, and a tree needs two leaves to tell apart. Name only classes that stand for "
+            "groups."
+        )
+    colours = [source.colours[list(source.classes).index(name)] for name in kept] if source.colours else None
+    splits = _renumbered(source.splits, source.classes, [*kept, *names])
+    return replace(source, classes=kept, splits=splits, colours=colours, coarse=tuple(names), whole=source)
+
+
+def put_back(source: Source, splits: Mapping[str, Split]) -> Source:
+    """Splits of a data set whose coarse labels were set apart, with classes, ids and colours as the data have them."""
+    if source.whole is None:
+        return Source(source.classes, splits, colours=source.colours)
+    whole = source.whole
+    numbered = _renumbered(splits, [*source.classes, *source.coarse], whole.classes)
+    return Source(whole.classes, numbered, colours=whole.colours)
+
+
+def _renumbered(splits: Mapping[str, Split], old: Sequence[str], new: Sequence[str]) -> dict[str, Split]:
+    """Splits whose masks number the names `old`, with the numbers that these have in `new`."""
     table = np.full(256, NO_CLASS, np.uint8)
     table[IGNORE] = IGNORE
-    table[: len(order)] = [order.index(name) for name in source.classes]
-    splits: dict[str, Split] = {name: MappedSplit(split, table.tobytes()) for name, split in source.splits.items()}
-    colours = [source.colours[list(source.classes).index(name)] for name in kept] if source.colours else None
-    return replace(source, classes=kept, splits=splits, colours=colours, coarse=tuple(names))
+    table[: len(old)] = [list(new).index(name) if name in new else NO_CLASS for name in old]
+    return {name: MappedSplit(split, table.tobytes()) for name, split in splits.items()}
 
 
 Fate = str | int

@@ -45,8 +45,8 @@ def palette(num_classes: int) -> np.ndarray:
 def overlay(image: np.ndarray, mask: np.ndarray, palette: np.ndarray | None = None, alpha: float = 0.5) -> np.ndarray:
     """The classes' colours over the photograph, (H, W, 3) uint8; an opaque contour keeps thin regions visible.
 
-    image (H, W, 3) uint8, mask (H, W) class ids, palette (K, 3) or (K, 4) with transparency; without one, id 0 is
-    background and left as it is. `alpha` is the opacity inside, 0 to 1.
+    image (H, W, 3) uint8, no other type; mask (H, W) class ids; palette (K, 3) or (K, 4) with transparency, or none: id
+    0 is background and left as it is. `alpha` is the opacity inside, 0 to 1.
     """
     colours = _colours_for(mask) if palette is None else np.asarray(palette)
     largest = int(mask[mask != IGNORE].max(initial=0))

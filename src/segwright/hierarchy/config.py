@@ -22,6 +22,19 @@ class Config:
     """How a pixel's class is found: the path from the top with the highest sum of scores, the best leaf alone, or each
     level by itself."""
 
+    def __post_init__(self) -> None:
+        if self.coarse_labels and not self.classes:
+            raise ConfigError(
+                "hierarchy.coarse_labels names groups, but hierarchy.classes gives no tree that they are of. Write the "
+                "tree, or leave the labels out."
+            )
+        for name, group in self.coarse_labels.items():
+            if not isinstance(group, str):
+                raise ConfigError(
+                    f"hierarchy.coarse_labels.{name} is {group!r}; a label stands for one group. Write the group's "
+                    "name, or its path from the top with slashes, e.g. construction/walls."
+                )
+
 
 def tree_of(config: Config, classes: Sequence[str]) -> Hierarchy | None:
     """The tree over the data's classes; None where the config has none. Coarse labels have the ids behind the classes.
@@ -31,10 +44,6 @@ def tree_of(config: Config, classes: Sequence[str]) -> Hierarchy | None:
     """
     where = "hierarchy.classes"
     if not config.classes:
-        if config.coarse_labels:
-            raise ConfigError(
-                f"hierarchy.coarse_labels names groups, but {where} gives no tree that they are of. Write the tree."
-            )
         return None
     if len(classes) < 2:
         raise ConfigError(f"{where} gives a tree, but the data have one class, {classes[0]}. Leave the tree out.")
@@ -53,22 +62,24 @@ def tree_of(config: Config, classes: Sequence[str]) -> Hierarchy | None:
 
 
 def _groups(coarse: Mapping[str, str], tree: Hierarchy) -> list[int]:
-    """The channel of each coarse label's group. Raises `ConfigError`."""
-    named: dict[str, set[int]] = {}
+    """The channel of each coarse label's group, by its path or a name that is its alone. Raises `ConfigError`."""
+    paths = {"/".join(tree.paths[group]): group for group in tree.groups}
+    by_name: dict[str, list[int]] = {}
     for group in tree.groups:
-        for name in ("/".join(tree.paths[group]), tree.paths[group][-1]):
-            named.setdefault(name, set()).add(group)
+        by_name.setdefault(tree.paths[group][-1], []).append(group)
+    named = {name: groups[0] for name, groups in by_name.items() if len(groups) == 1} | paths
     problems = [
-        f"hierarchy.coarse_labels.{name}: the tree has no group '{group}'.{nearest(group, named)}"
-        if group not in named
-        else f"hierarchy.coarse_labels.{name}: {len(named[group])} groups of the tree are called '{group}'. Write the "
-        "path from the top, with slashes."
+        f"hierarchy.coarse_labels.{name}: {len(by_name[group])} groups of the tree are called '{group}'. Write the "
+        f"path of one: {', '.join('/'.join(tree.paths[one]) for one in by_name[group])}."
+        if group in by_name
+        else f"hierarchy.coarse_labels.{name}: the tree has no group '{group}'.{nearest(group, named)} A label stands "
+        f"for a group of the tree; there are: {', '.join(paths)}."
         for name, group in coarse.items()
-        if len(named.get(group, ())) != 1
+        if group not in named
     ]
     if problems:
         raise ConfigError(" ".join(problems))
-    return [min(named[group]) for group in coarse.values()]
+    return [named[group] for group in coarse.values()]
 
 
 def _path(tree: Hierarchy, number: int) -> tuple[str, ...]:

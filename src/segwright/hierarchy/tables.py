@@ -44,8 +44,16 @@ class Tables:
             [[level[place] for place in places] for level, places in zip(hierarchy.levels, first, strict=True)]
         )
         """(D, L): the channel there."""
-        self.open = [self._open(level, len(hierarchy.levels[i])) for i, level in enumerate(hierarchy.label_levels)]
-        """D times (L, nodes of the level): whether a label leaves a node open beside others."""
+        self.open = [self._open(places, len(hierarchy.levels[i])) for i, places in enumerate(hierarchy.label_levels)]
+        """D times (L, nodes of the level): whether a label leaves a node open beside others; None where none does."""
+        self.level_sizes = tensor([float(len(level)) for level in hierarchy.levels])
+        """(D,): how many nodes a level has."""
+        finest = [places[0] if len(places) == 1 else IGNORE for places in hierarchy.label_levels[-1]]
+        self._leaf_of = torch.full((256,), IGNORE)
+        self._leaf_of[: len(finest)] = torch.tensor(finest)
+        self._leaf_of = self._leaf_of.to(device)
+        upwards = [node for level in hierarchy.levels[::-1] for node in level]
+        self._shares = [len(level) for level in hierarchy.levels[::-1]] if upwards == [*range(len(upwards))] else None
         self._ids = [*hierarchy.ids, *(value for value, _ in hierarchy.coarse)]
         labels = torch.full((256,), -1)
         labels[self._ids] = torch.arange(len(self._ids))
@@ -55,17 +63,16 @@ class Tables:
     def by_level(self, values: Tensor) -> Sequence[Tensor]:
         """(r, N, ...) -> D times those of a level's nodes. Without a shallow leaf the levels share the channels out,
         and the gradient of a split costs less than that of picking."""
-        sizes = [len(level) for level in self.hierarchy.levels]
-        if sum(sizes) == self.hierarchy.num_nodes:
-            return values.split(sizes[::-1], 1)[::-1]
+        if self._shares:
+            return values.split(self._shares, 1)[::-1]
         return [values[:, nodes] for nodes in self.levels]
 
-    def _open(self, level: Sequence[Sequence[int]], nodes: int) -> Tensor:
-        rows = torch.zeros(len(level), nodes, dtype=torch.bool, device=self.leaf_nodes.device)
+    def _open(self, level: Sequence[Sequence[int]], nodes: int) -> Tensor | None:
+        rows = torch.zeros(len(level), nodes, dtype=torch.bool)
         for label, places in enumerate(level):
             if len(places) > 1:
                 rows[label, list(places)] = True
-        return rows
+        return rows.to(self.leaf_nodes.device) if rows.any() else None
 
     def labels(self, mask: Tensor) -> Tensor:
         """Mask values -> which label, 0 to L - 1, or 255 = ignored; the mask stays as it is.
@@ -77,15 +84,14 @@ class Tables:
         if (labels < 0).any():
             wrong = torch.unique(mask[labels < 0]).tolist()
             raise DataError(
-                f"a mask holds {wrong}, but the tree has leaves for {self._ids} alone. Add these ids to "
-                f"the tree, or let the mask say {IGNORE} where a pixel should not count."
+                f"a mask holds {wrong}, but the tree knows the ids {self._ids} alone. Add these ids to the tree, or "
+                f"let the mask say {IGNORE} where a pixel should not count."
             )
         return labels
 
     def leaves(self, mask: Tensor) -> Tensor:
-        """The same without coarse labels: which leaf, 0 to K - 1, or 255 = ignored or not known. Raises `DataError`."""
-        labels = self.labels(mask)
-        return labels.masked_fill(labels >= self.hierarchy.num_leaves, IGNORE)
+        """Mask values -> which leaf, 0 to K - 1, or 255 = ignored, or a label of several leaves. Raises `DataError`."""
+        return self._leaf_of[self.labels(mask)]
 
 
 @lru_cache(maxsize=16)

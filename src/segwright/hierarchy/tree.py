@@ -13,7 +13,7 @@ A mask may also say of a pixel which group it lies in and no more: a coarse labe
 Shapes: K leaves, L labels, N nodes, D levels.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -116,18 +116,15 @@ class Hierarchy:
     @cached_property
     def label_levels(self) -> tuple[tuple[tuple[int, ...], ...], ...]:
         """(D, L): on each level the places in `levels` that a label leaves open: one, or what its group has there."""
-        coarse = [
-            [
-                tuple(level.index(node) for node in level if group in self.ancestors(node) or node in above)
-                for _, group in self.coarse
-                for above in [self.ancestors(group)]
-            ]
-            for level in self.levels
-        ]
         return tuple(
-            (*((place,) for place in places), *groups)
-            for places, groups in zip(self.leaf_positions, coarse, strict=True)
+            (*((place,) for place in places), *(self._open(level, group) for _, group in self.coarse))
+            for level, places in zip(self.levels, self.leaf_positions, strict=True)
         )
+
+    def _open(self, level: Sequence[int], group: int) -> tuple[int, ...]:
+        """The places of a level's nodes that are above a group, itself, or in it."""
+        above = self.ancestors(group)
+        return tuple(place for place, node in enumerate(level) if node in above or group in self.ancestors(node))
 
     @cached_property
     def distances(self) -> tuple[tuple[int, ...], ...]:

@@ -7,11 +7,13 @@ With z the logits of the nodes, A_v and C_v those above and below v (both with v
     tree-min  sum_v softplus(x_v)                 = -l log min s - (1 - l) log(1 - max s),  s = sigmoid(z)
     focal     sum_v softplus(x_v) sigmoid(x_v)^g
 
-so a group that is less likely than what is in it costs. A coarse label says of a pixel no more than its group: below it
-tree-min leaves the group's nodes out, and the cross-entropy is that of all of them together, -log of the sum of their
-probabilities. As in the paper's code each level is a mean over its nodes and
+so a group that is less likely than what is in it costs. As in the paper's code each level is a mean over its nodes and
 the pixels that count, and levels are added. The least and the greatest are taken among logits, and softplus keeps a
 gradient where log(sigmoid(z) + 1e-8) has none.
+
+A coarse label says of a pixel no more than its group. On the levels below that one tree-min adds nothing for the
+group's nodes (they stay in the level's mean), and the cross-entropy is that of all of them together, -log of the sum of
+their probabilities.
 
 Shapes: B batch, N nodes, D levels, h x w the logits, H x W the mask, r rows of it.
 """
@@ -28,7 +30,7 @@ from torch.nn import functional as F
 from segwright.datasets.base import IGNORE
 from segwright.errors import ConfigError
 from segwright.hierarchy import Hierarchy
-from segwright.hierarchy.tables import greatest_below, tables_of
+from segwright.hierarchy.tables import Tables, greatest_below, tables_of
 from segwright.losses.arguments import check_range, needs_several
 from segwright.losses.pieces import exactly, pieces, working_type
 from segwright.losses.rmi import rmi
@@ -154,11 +156,32 @@ class TreeLoss(nn.Module):
         return loss
 
     def _of_rows(self, z: Tensor, label: Tensor) -> Tensor:
-        sums = ce_sums(z, label, self.hierarchy) * z.new_tensor(self.level_weights)
-        if self.tree_weight:
-            nodes = z.new_tensor([len(level) for level in self.hierarchy.levels])
-            sums = sums + self.tree_weight * tree_min_sums(z, label, self.hierarchy, self.focus) / nodes
-        return sums.sum()
+        tables = tables_of(self.hierarchy, z.device)
+        known = Known.of(label, tables)
+        pairs = zip(self.level_weights, ce_sums(z, known, tables), strict=True)
+        total = sum((weight * ce for weight, ce in pairs), z.new_zeros(()))
+        if not self.tree_weight:
+            return total
+        return total + self.tree_weight * (tree_min_sums(z, known, tables, self.focus) / tables.level_sizes).sum()
+
+
+@dataclass(frozen=True)
+class Known:
+    """What labels say of pixels."""
+
+    ignored: Tensor
+    """(r, W) bool."""
+    label: Tensor
+    """(r, W), 0 where ignored."""
+    several: list[Tensor | None]
+    """D times (r, nodes of the level, W) bool: left open beside others; None where no label leaves any open."""
+
+    @staticmethod
+    def of(label: Tensor, tables: Tables) -> "Known":
+        """label (r, W), 255 = ignored."""
+        ignored = label == IGNORE
+        safe = label.masked_fill(ignored, 0)
+        return Known(ignored, safe, [None if rows is None else rows[safe].movedim(-1, 1) for rows in tables.open])
 
 
 def level_sums(z: Tensor, label: Tensor, hierarchy: Hierarchy, focus: float = 0.0) -> tuple[Tensor, Tensor]:
@@ -166,43 +189,38 @@ def level_sums(z: Tensor, label: Tensor, hierarchy: Hierarchy, focus: float = 0.
 
     z (r, N, W) logits, label (r, W) which label is true, 255 = ignored.
     """
-    return tree_min_sums(z, label, hierarchy, focus), ce_sums(z, label, hierarchy)
+    tables = tables_of(hierarchy, z.device)
+    known = Known.of(label, tables)
+    return tree_min_sums(z, known, tables, focus), ce_sums(z, known, tables)
 
 
-def tree_min_sums(z: Tensor, label: Tensor, hierarchy: Hierarchy, focus: float) -> Tensor:
+def tree_min_sums(z: Tensor, known: Known, tables: Tables, focus: float) -> Tensor:
     """The first of `level_sums`. The nodes that a label leaves open miss nothing."""
-    tables, ignored, safe = tables_of(hierarchy, z.device), *_safe(label)
     least, sums = None, []
-    for i, highest in enumerate(tables.by_level(greatest_below(z, hierarchy))):
-        true = z.gather(1, tables.label_nodes[i][safe][:, None])  # (r, 1, W): the true node's logit
+    for i, highest in enumerate(tables.by_level(greatest_below(z, tables.hierarchy))):
+        true = z.gather(1, tables.label_nodes[i][known.label][:, None])  # (r, 1, W): the true node's logit
         least = true if least is None else torch.minimum(least, true)
-        x = highest.scatter(1, tables.label_places[i][safe][:, None], -least)
+        x = highest.scatter(1, tables.label_places[i][known.label][:, None], -least)
         miss = F.softplus(x) * torch.sigmoid(x) ** focus if focus else F.softplus(x)
-        if hierarchy.coarse:
-            miss = miss.masked_fill(tables.open[i][safe].movedim(-1, 1), 0)
-        sums.append(miss.sum(1).masked_fill(ignored, 0).sum())
+        several = known.several[i]
+        if several is not None:
+            miss = miss.masked_fill(several, 0)
+        sums.append(miss.sum(1).masked_fill(known.ignored, 0).sum())
     return torch.stack(sums)
 
 
-def ce_sums(z: Tensor, label: Tensor, hierarchy: Hierarchy) -> Tensor:
+def ce_sums(z: Tensor, known: Known, tables: Tables) -> Tensor:
     """The second of `level_sums`. Where a label leaves several nodes open, the true one is whichever of them."""
-    tables, ignored, safe = tables_of(hierarchy, z.device), *_safe(label)
     sums = []
     for i, of_level in enumerate(tables.by_level(z)):
-        likely = of_level.gather(1, tables.label_places[i][safe][:, None])[:, 0]
-        if hierarchy.coarse:
-            several = tables.open[i][safe].movedim(-1, 1)  # (r, nodes of the level, W)
+        likely = of_level.gather(1, tables.label_places[i][known.label][:, None])[:, 0]
+        several = known.several[i]
+        if several is not None:
             any_open = several.any(1)
             inside = of_level.masked_fill(~several & any_open[:, None], -torch.inf)
             likely = torch.where(any_open, torch.logsumexp(inside, 1), likely)
-        sums.append((torch.logsumexp(of_level, 1) - likely).masked_fill(ignored, 0).sum())
+        sums.append((torch.logsumexp(of_level, 1) - likely).masked_fill(known.ignored, 0).sum())
     return torch.stack(sums)
-
-
-def _safe(label: Tensor) -> tuple[Tensor, Tensor]:
-    """Where pixels are ignored, and the labels with 0 there."""
-    ignored = label == IGNORE
-    return ignored, label.masked_fill(ignored, 0)
 
 
 class _InPieces(torch.autograd.Function):

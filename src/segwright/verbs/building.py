@@ -21,7 +21,7 @@ from segwright.training.schedules import SCHEDULES
 from segwright.transforms import Augment
 from segwright.verbs.folder import run_folder
 from segwright.verbs.loading import remember
-from segwright.verbs.settings import Settings
+from segwright.verbs.settings import LOSS_OF_TREE, Settings
 from segwright.verbs.trees import channels, tree_for_loss
 
 log = logging.getLogger("segwright")
@@ -109,6 +109,13 @@ def build_loss(
 ) -> tuple[nn.Module, class_weights.ClassWeights | None]:
     """The loss, and its class weights, which a resumed run takes from its folder. Raises `ConfigError`."""
     name, config = settings.loss.name, settings.loss.config
+    if source.coarse and name != LOSS_OF_TREE:
+        raise ConfigError(
+            f"hierarchy.coarse_labels names pixels of which only a group is known, but loss.name is {name}, which "
+            "learns single classes. Train with loss.name=tree (with loss.tree_weight=0 a cross-entropy on each level), "
+            f"or let these pixels count nowhere: classes.ignore=[{', '.join(source.coarse)}] in place of the coarse "
+            "labels."
+        )
     saved = run_folder(settings) / class_weights.FILE if resumed else None
     wanted = getattr(config, "class_weights", None)
     weights = class_weights.class_weights_for(wanted, source.classes, source.splits["train"], saved)

@@ -11,11 +11,13 @@ from segwright.class_weights import weigh
 from segwright.datasets import folder_write
 from segwright.datasets.base import Finding
 from segwright.errors import ConfigError
+from segwright.hierarchy import tree_of
 from segwright.progress import bar
 from segwright.verbs.check_page import check_page
 from segwright.verbs.fix import Fix, write_fixed
 from segwright.verbs.settings import gather
 from segwright.verbs.source import read_source
+from segwright.verbs.trees import located
 
 
 @dataclass(frozen=True)
@@ -59,12 +61,16 @@ def check(
 
     Raises:
         DataError: the data cannot be read at all, or `fix` exists.
-        ConfigError: neither `root` nor a config names the data, or `html` or `fix` is asked of a quick check.
+        ConfigError: neither `root` nor a config names the data, its tree is not of their classes, or `html` or `fix` is
+            asked of a quick check.
     """
     if quick and (html or fix):
         raise ConfigError("a quick check sees no pixels, so it can draw no page and mend nothing. Leave out --quick.")
     settings = gather(config, {"data.root": root and str(root)}, overrides)
     source = read_source(settings, scan=True)
+    if not any(finding.level == "error" for finding in source.findings):
+        with located(config):
+            tree_of(settings.hierarchy, source.classes)
     with bar("look", 1) as progress:
         if quick:
             return Report(check_quick(source, progress.set), {})

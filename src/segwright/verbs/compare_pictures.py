@@ -35,7 +35,7 @@ def pictures_of(result: Comparison) -> list[Drawn]:
     for number, run in enumerate(result.runs):
         # As it was evaluated, or other masks would be drawn than were counted.
         loaded = load_model(run.weights, overrides=[f"{key}={json.dumps(value)}" for key, value in run.way.items()])
-        source = read_source(loaded.settings, recorded=loaded.division)
+        source = read_source(loaded.settings, recorded=loaded.division, trained=True)
         split, places = _places(loaded, source, result.split, names)
         masks.append([predicted(loaded, split.image(place)) for place in places])
         if number == 0:

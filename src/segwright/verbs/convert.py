@@ -16,7 +16,7 @@ from segwright.datasets.base import Source
 from segwright.datasets.detect import detect
 from segwright.datasets.writing import Advance
 from segwright.errors import ConfigError, SegwrightError, nearest
-from segwright.hierarchy import Config as Hierarchy
+from segwright.hierarchy import Config as TreeConfig
 from segwright.progress import bar
 from segwright.verbs.settings import gather
 from segwright.verbs.source import read_source
@@ -70,7 +70,7 @@ def convert(
         log.info("%s is read as %s", root, reader)
     flags = {"data.root": str(root), "data.name": reader}
     settings = gather(config, flags, overrides, base={"split": {"val_fraction": 0}})
-    source = read_source(replace(settings, hierarchy=Hierarchy()))  # a coarse label is a class like any other here
+    source = read_source(replace(settings, hierarchy=TreeConfig()))  # a coarse label is a class like any other here
     for finding in source.findings:
         if finding.level == "warning":
             log.warning("%s %s", finding.message, finding.fix)

@@ -76,13 +76,14 @@ def _iou(counts: np.ndarray) -> float | None:
 
 
 def write_counts(path: Path, rows: Sequence[np.ndarray], split: Split, root: str, classes: Sequence[str]) -> None:
-    """The per-image table: image, group, IoU, Dice and the counts of each class."""
+    """The per-image table: image, group, IoU, Dice (empty where no pixel counts) and the counts of each class."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["image", "group", "iou", "dice", *(f"{kind}:{name}" for name in classes for kind in COUNTED)])
     for index, (name, row) in enumerate(zip(image_names(split, root), rows, strict=True)):
         score = scores(row)
-        writer.writerow([name, group_of(split, index), f"{score['iou']:.6f}", f"{score['dice']:.6f}", *row.ravel()])
+        shown = [f"{score[key]:.6f}" if len(row) == 1 or row.any() else "" for key in ("iou", "dice")]
+        writer.writerow([name, group_of(split, index), *shown, *row.ravel()])
     write_text(path, text.getvalue())
 
 

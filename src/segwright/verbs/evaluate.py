@@ -48,7 +48,7 @@ def evaluate(
         DataError: no such split.
     """
     loaded = load_model(weights, config, flags, overrides)
-    source = read_source(loaded.settings, recorded=loaded.division)
+    source = read_source(loaded.settings, recorded=loaded.division, trained=True)
     same_classes(source, loaded, weights)
     loaded = with_threshold(loaded, source, threshold)
     start_s = time.perf_counter()

@@ -19,6 +19,7 @@ from segwright.checks import Checked
 from segwright.checks.measure import Entry, Facts
 from segwright.checks.sizes import is_rotated
 from segwright.datasets.base import IGNORE, Source, Split
+from segwright.datasets.mapping import put_back
 from segwright.errors import DataError
 from segwright.files import write_text
 from segwright.images import upright
@@ -88,8 +89,7 @@ def fixed(checked: Checked) -> tuple[Source, list[Fix]]:
             tuple(_orientation(one) for one in kept),
             frozenset(survey.known),
         )
-    colours = None if survey.source.coarse else survey.source.colours  # coarse labels have none
-    return Source(survey.labels, splits, colours=colours), fixes
+    return put_back(survey.source, splits), fixes
 
 
 def write_fixed(checked: Checked, folder: Path, write: Callable[[Source, Path], object]) -> list[Fix]:

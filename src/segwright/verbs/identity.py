@@ -65,7 +65,8 @@ def identify(settings: Settings, source: Source, engine: Engine) -> Identity:
     """Looks at the files of the splits that training uses. Raises `DataError` for one that cannot be read."""
     t, root = settings.train, Path(settings.data.config.root)
     seen = {name: census(source.splits[name], root) for name in ("train", "valid")} if engine.is_main else {}
-    return Identity(list(source.classes), engine.broadcast(seen), t.batch_size * t.accumulate * engine.processes)
+    names = list((source.whole or source).classes)
+    return Identity(names, engine.broadcast(seen), t.batch_size * t.accumulate * engine.processes)
 
 
 def write_data(folder: Path, identity: Identity) -> None:

@@ -14,7 +14,7 @@ import torch
 from segwright.drawing.classes import class_colours
 from segwright.drawing.overlays import overlay
 from segwright.errors import DataError, SegwrightError
-from segwright.images import IMAGE_SUFFIXES, read_image, write_png
+from segwright.images import IMAGE_SUFFIXES, TO_LOOK_AT, read_image, write_png
 from segwright.progress import bar
 from segwright.transforms import Size, resize
 from segwright.verbs.loading import Loaded, load_model
@@ -111,7 +111,7 @@ def infer_one(loaded: Loaded, path: Path, stem: Path) -> Path:
         named = f"{stem.name}_{level}" if level else stem.name
         palette = None if binary else colours[:, :3]
         write_png(stem.with_name(named + "_mask.png"), mask * 255 if binary else mask, palette)
-        write_png(stem.with_name(named + "_overlay.png"), overlay(image, mask, colours))
+        write_png(stem.with_name(named + "_overlay.png"), overlay(image, mask, colours), effort=TO_LOOK_AT)
     return stem.with_name(stem.name + "_mask.png")
 
 

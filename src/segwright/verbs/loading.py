@@ -21,6 +21,8 @@ FROM_A_FILE = {"data", "classes", "split", "predict"}
 """Sections that a config file gives for trained weights."""
 SHAPING = {"model", "encoder", "head", "hierarchy", "input"}
 """Sections that shape what a checkpoint's weights mean; a file that says otherwise is told so."""
+OF_THE_DATA = {("encoder", "pretrained"), ("hierarchy", "coarse_labels")}
+"""Keys in them that do not shape the weights' meaning."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +73,11 @@ def _about_the_data(config: str | Path | Mapping[str, Any] | None, own: Mapping[
     for section in SHAPING & values.keys():
         for key, value in (values[section] or {}).items():
             used = own.get(section, {}).get(key)
-            if (section, key) != ("encoder", "pretrained") and key in own.get(section, {}) and used != value:
+            if (section, key) not in OF_THE_DATA and key in own.get(section, {}) and used != value:
                 log.info("%s.%s is %s, as the checkpoint was trained, not the config's %s", section, key, used, value)
-    return {section: value for section, value in values.items() if section in FROM_A_FILE}
+    given = {section: value for section, value in values.items() if section in FROM_A_FILE}
+    coarse = (values.get("hierarchy") or {}).get("coarse_labels")  # what masks mean, not what weights mean
+    return given | ({"hierarchy": {"coarse_labels": coarse}} if coarse else {})
 
 
 def load(weights: str | Path) -> Segmenter:

@@ -46,7 +46,8 @@ def draw_extremes(
     predictor: Predictor, images: EvaluationSet, source: Source, rows: Sequence[np.ndarray]
 ) -> tuple[list[Sample], list[Sample]]:
     """Comparisons of the images that went best and worst by their counts `rows`, (K, 3) each."""
-    ranked = sorted(((float(scores(row)["iou"]), i) for i, row in enumerate(rows)), reverse=True)
+    counted = [i for i, row in enumerate(rows) if len(row) == 1 or row.any()]  # of several classes: any pixel at all
+    ranked = sorted(((float(scores(rows[i])["iou"]), i) for i in counted), reverse=True)
     shown = min(SHOWN, (len(ranked) + 1) // 2)
     best, worst = ranked[:shown], ranked[::-1][: min(shown, len(ranked) - shown)]
     drawn = [[_draw(predictor, images, source, iou, index) for iou, index in pairs] for pairs in (best, worst)]

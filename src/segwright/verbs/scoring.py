@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+from segwright.errors import DataError
 from segwright.inference import Predictor, TreeDecoder
 from segwright.metrics import Counts, NearF1, ThresholdSweep, scores
 from segwright.progress import bar
@@ -44,7 +45,7 @@ class Tally:
 
 def validation(predictor: Predictor, batches: DataLoader, num_classes: int, loss: nn.Module) -> dict[str, float]:
     """Loss at the network's size; IoU, Dice, precision and recall at the images' own size. Of several processes each
-    runs over its batches, and all have the scores of all images."""
+    runs over its batches, and all have the scores of all images. Raises `DataError` where there is nothing to score."""
     engine, tally, losses = predictor.engine, Tally(num_classes, tree=predictor.tree), []
     engine.share_buffers(predictor.bare)
     with bar("validate", len(batches)) as progress:
@@ -54,6 +55,11 @@ def validation(predictor: Predictor, batches: DataLoader, num_classes: int, loss
             add_samples(tally, predictor, samples, logits)
             progress.advance()
     tally.reduce(engine.sum)
+    if num_classes > 1 and not tally.counts.total().any():
+        raise DataError(
+            "no pixel of the validation split says which class it is (all are ignored, or coarse labels), so no epoch "
+            "could be told from another. Give it masks with classes."
+        )
     total, images = engine.sum(torch.tensor([math.fsum(losses), len(losses)], dtype=torch.float64)).tolist()
     of_tree = tally.tree.scores() if tally.tree else {}
     return {"loss": total / images, **scores(tally.counts.total()), **of_tree}

@@ -164,12 +164,6 @@ def _with_tree(values: Mapping[str, Any]) -> Mapping[str, Any]:
             "loss.name is tree, but hierarchy.classes gives no tree, so there is nothing for it to hold together. "
             "Write the tree, e.g. hierarchy: {classes: {ground: [road, pavement], sky: 4}}, or use ce_dice."
         )
-    if tree.get("classes") and tree.get("coarse_labels") and loss.get("name", LOSS_OF_TREE) != LOSS_OF_TREE:
-        raise ConfigError(
-            "hierarchy.coarse_labels names pixels of which only a group is known, but loss.name is "
-            f"{loss['name']}, which learns single classes. Use loss.name=tree (with loss.tree_weight=0 a cross-entropy "
-            "on each level), or let these pixels count nowhere with classes.ignore."
-        )
     return merge(values, {"loss": {"name": LOSS_OF_TREE}}) if tree.get("classes") and not loss.get("name") else values
 
 

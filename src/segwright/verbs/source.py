@@ -18,11 +18,14 @@ SPLIT_FILE = "split.json"
 """In a run's folder: how its images were divided, if the data came without a validation split."""
 
 
-def read_source(settings: Settings, *, scan: bool = False, recorded: Record | None = None) -> Source:
+def read_source(
+    settings: Settings, *, scan: bool = False, recorded: Record | None = None, trained: bool = False
+) -> Source:
     """The data set that a config names.
 
     scan: what makes the data unusable is a finding, and the rest is given; images are divided by `split.file` alone,
-    not by chance. recorded: how an earlier run divided them, which is done again.
+    not by chance. recorded: how an earlier run divided them, which is done again. trained: for a model that is there,
+    whose coarse labels these data need not have.
 
     Raises:
         DataError: the data cannot be used (with `scan`: cannot be read at all).
@@ -30,7 +33,7 @@ def read_source(settings: Settings, *, scan: bool = False, recorded: Record | No
     """
     reader, config = READERS.part(settings.data.name), settings.data.config
     source = mapped(reader.scan(config) if scan else reader.build(config), settings.classes)
-    source = set_apart(source, list(settings.hierarchy.coarse_labels))
+    source = set_apart(source, list(settings.hierarchy.coarse_labels), all_needed=not trained)
     if scan and settings.split.file is None:
         return source
     divided = splitting.divided(source, config.root, settings.split, recorded)

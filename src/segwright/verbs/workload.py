@@ -145,7 +145,7 @@ def _train(model: nn.Module, image: Tensor, labels: Tensor, optimizer: AdamW, lo
 
 
 FLASH_ON_CPU = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-"""Fused attention on a CPU, which `torch.utils.flop_counter` does not count before torch 2.15."""
+"""Fused attention on a CPU, which `torch.utils.flop_counter` of torch 2.14 does not count."""
 
 
 def _attention_flops(query: Any, key: Any, value: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:
