@@ -15,7 +15,8 @@ from segwright.encoders.attention import attend
 QUERIES, KEYS = 50, 7
 PRODUCTS_OFF_BY = {1: 0.01, 4: 0.025, 10: 0.05}
 """Relative to the norm, by the scores' standard deviation: what rounding them to bfloat16 costs."""
-FUSED_OFF_BY = 0.004
+FUSED_OFF_BY = 0.008
+"""Four roundings to bfloat16 in a row, each by up to 2^-9; with AVX2 forty seeds gave 0.003 to 0.006."""
 
 
 def heads(length: int, dtype: torch.dtype = torch.bfloat16, scale: float = 1) -> Tensor:
@@ -48,6 +49,7 @@ def fused(monkeypatch: pytest.MonkeyPatch) -> list[torch.dtype]:
 @pytest.mark.parametrize("deviation", PRODUCTS_OFF_BY)
 @pytest.mark.parametrize("products", [True, False])
 def test_equals_double_precision(monkeypatch: pytest.MonkeyPatch, products: bool, deviation: int) -> None:
+    torch.manual_seed(deviation)
     monkeypatch.setattr(attention, "MOST_BYTES", attention.MOST_BYTES if products else 0)
     given = heads(QUERIES, scale=deviation), heads(KEYS), heads(KEYS)
     exact = with_gradients(F.scaled_dot_product_attention, *(x.double() for x in given))

@@ -15,7 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 HAVE = hasattr(torch.ops.mkldnn, "_convolution_pointwise") and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-KINDS = (torch.float32, torch.bfloat16)
+KINDS = {torch.float32}
+"""What these operators compute in; they raise an error in bfloat16 on a processor without instructions for it."""
+if HAVE and torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    KINDS.add(torch.bfloat16)
 
 
 def conv_gelu(conv: nn.Conv2d, maps: Tensor) -> Tensor:
