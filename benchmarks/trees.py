@@ -4,14 +4,14 @@
                                [--shares SHARE ...]
 
 The losses: cross-entropy over the eleven classes; the tree loss; the tree loss with tree-triplet; a cross-entropy a
-level without what holds the levels together, also with the leaves' counted twice; the tree loss with a smaller share of
-that. Each from random weights, with all training images, with every fourth and with sixteen, in as many steps.
-`sixteen + groups` is the same sixteen and all the others with coarse labels, every pixel the name of its group (of a
-group of one leaf that is the leaf), each kind half of an epoch. Cross-entropy over the classes can use of the others no
-more than these leaves, and is compared there as well as on the sixteen alone. Images are halved for the network and
-scored on `test` at their own size, with the last weights. Every run that is done is kept in `results/trees.json`
-(`trees_STEPS.json` of another number of steps), so a second call goes on; a table of the same name is made of what is
-there. `--work` says where the runs lie meanwhile.
+level without what holds the levels together; the tree loss with a smaller share of that. Each from random weights, with
+all training images, with every fourth and with sixteen, in as many steps. `sixteen + groups` is the same sixteen and
+all the others with coarse labels, every pixel the name of its group (of a group of one leaf that is the leaf), each
+kind half of an epoch. Cross-entropy over the classes can use of the others no more than these leaves, and is compared
+there as well as on the sixteen alone. Images are halved for the network and scored on `test` at their own size, with
+the last weights. Every run that is done is kept in `results/trees.json` (`trees_STEPS.json` of another number of
+steps), so a second call goes on; a table of the same name is made of what is there. `--work` says where the runs lie
+meanwhile.
 """
 
 import argparse
@@ -38,7 +38,6 @@ LOSSES: dict[str, dict[str, Any]] = {
     "tree": {"name": "tree"},
     "tree + triplet": {"name": "tree", "triplet_weight": 1.0},
     "ce a level": {"name": "tree", "tree_weight": 0.0},
-    "ce a level, leaves twice": {"name": "tree", "tree_weight": 0.0, "fine_weight": 2.0},
     "tree, weight 1": {"name": "tree", "tree_weight": 1.0},
 }
 SHARES = {"all": 1, "a quarter": 4, "sixteen": 24, "sixteen + groups": 24}
