@@ -1,5 +1,6 @@
 """`bench`: contenders are the same model, take turns, and what is written follows from what was measured."""
 
+import functools
 import json
 import statistics
 import sys
@@ -11,6 +12,7 @@ import torch
 from rich.console import Console
 
 from segwright import cli
+from segwright.encoders.mit_variants import VARIANTS
 from segwright.errors import ConfigError, MissingPackageError
 from segwright.model import count_parameters
 from segwright.verbs import bench as verb
@@ -26,6 +28,7 @@ SMALL = Load(Design("mit_b0", "segformer", 32, 3), size=64, device="cpu")
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("segwright.verbs.turns.TURN_S", 0)  # a turn is one step
     monkeypatch.setattr(verb, "MATRIX_SIDE", 64)
     monkeypatch.setattr(verb, "peak_mb", lambda name, load: 12.5)
 
@@ -74,6 +77,22 @@ def test_turns_alternate_and_the_first_rounds_do_not_count() -> None:
     seconds = take_turns(steps, rounds=2, device=torch.device("cpu"))
     assert calls == ["b", "a", "a", "b"] * 2
     assert [len(values) for values in seconds.values()] == [2, 2]
+
+
+def test_a_turn_is_as_many_steps_as_fill_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that the steps themselves put forward, in 64ths of a second: exact in binary."""
+    now, calls = [0.0], {"quick": 0, "slow": 0}
+
+    def step(name: str, takes_s: float) -> None:
+        calls[name] += 1
+        now[0] += takes_s
+
+    monkeypatch.setattr("segwright.verbs.turns.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("segwright.verbs.turns.TURN_S", 0.5)
+    steps = {"quick": lambda: step("quick", 1 / 64), "slow": lambda: step("slow", 2.0)}
+    seconds = take_turns(steps, rounds=3, device=torch.device("cpu"))
+    assert seconds == {"quick": [1 / 64] * 3, "slow": [2.0] * 3}
+    assert calls == {"quick": 2 + 3 * 32, "slow": 2 + 3}
 
 
 def test_a_row_by_hand() -> None:
@@ -227,7 +246,12 @@ def test_compiled_models_take_turns_with_the_plain_ones_and_their_first_call_sta
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["infer", "train"])
-def test_our_model_compiles(mode: str, tmp_path: Path) -> None:
+def test_our_model_compiles(mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One block a stage has every kind of layer. The training step's graphs are recorded and differentiated, but not
+    made machine code, which takes minutes and is PyTorch's own business."""
+    monkeypatch.setitem(VARIANTS, "mit_b0", {"widths": (8, 16, 40, 64), "depths": (1, 1, 1, 1)})
+    if mode == "train":
+        monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
     load = replace(SMALL, compile=True, mode=mode, batch=2)
     rows = bench([load], rounds=1, memory=False, output=tmp_path)["blocks"][0]["rows"]
     assert [values["name"] for values in rows] == ["segwright", "segwright compiled"]

@@ -19,6 +19,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from segwright.engine.rounding import HALVES
 from segwright.errors import ConfigError, SegwrightError
 from segwright.files import write_text
 from segwright.model import count_parameters
@@ -28,7 +29,6 @@ from segwright.verbs.peers import OURS, PACKAGES, Design, build, check_peers
 from segwright.verbs.stint import Stint, peak_mb
 from segwright.verbs.turns import begun, take_turns
 from segwright.verbs.workload import (
-    DTYPES,
     Load,
     as_run_by,
     count_macs,
@@ -212,7 +212,7 @@ def row(name: str, load: Load, params: int, macs: int, seconds: dict[str, list[f
 
 def multiply(load: Load) -> Callable[[], None]:
     """One product of two square matrices in the precision of the load."""
-    dtype = DTYPES.get(precision_of(load), torch.float32)
+    dtype = HALVES.get(precision_of(load), torch.float32)
     a = torch.randn(MATRIX_SIDE, MATRIX_SIDE, device=device_of(load)).to(dtype)
     out = torch.empty_like(a)
 

@@ -9,6 +9,7 @@ from typing import Any
 from segwright import checkpoint, lora
 from segwright.config import as_mapping
 from segwright.engine import Engine
+from segwright.engine.rounding import round_weights
 from segwright.errors import ConfigError
 from segwright.inference import Predictor
 from segwright.model import Segmenter, build_model
@@ -61,6 +62,7 @@ def load_model(
         raise ConfigError(f"{error}\n(on top of the config that {weights} carries)") from None
     engine = Engine(settings.train.amp, settings.train.device)
     bare = restore(payload, settings, weights)
+    round_weights(bare, engine.precision)
     tree = decoder(settings, payload["classes"])
     predictor = Predictor(engine.prepare(bare).eval(), bare, engine, settings.predict, tree)
     own_split = payload.get("split") if settings.dump()["split"] == payload["config"].get("split") else None

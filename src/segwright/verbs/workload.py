@@ -14,13 +14,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from segwright.encoders.fused import FUSED_FLOPS
 from segwright.engine.precision import keep_memory, precision
+from segwright.engine.rounding import HALVES, round_weights
 from segwright.errors import ConfigError
 from segwright.inference.argmax import argmax_resized
 from segwright.losses import LOSSES
 from segwright.model import Segmenter
 from segwright.verbs.peers import OURS, Design
 
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 LEAST_PX = 32
 MODES = ("infer", "masks", "train")
 
@@ -103,6 +103,8 @@ def prepare(model: nn.Module, load: Load) -> Callable[[], None]:
     if load.channels_last:
         model = model.to(memory_format=torch.channels_last)
     if load.mode != "train":
+        if load.own_defaults:  # as `load_model` does
+            round_weights(model, precision_of(load))
         return lambda: _infer(model, image, load)
     optimizer = AdamW(model.parameters(), lr=6e-5, fused=load.own_defaults or None)
     return lambda: _train(model, image, labels, optimizer, load)
@@ -111,7 +113,7 @@ def prepare(model: nn.Module, load: Load) -> Callable[[], None]:
 def autocast(load: Load) -> AbstractContextManager[object]:
     """The precision of the forward pass."""
     word = precision_of(load)
-    return torch.autocast(device_of(load).type, DTYPES[word]) if word in DTYPES else nullcontext()
+    return torch.autocast(device_of(load).type, HALVES[word]) if word in HALVES else nullcontext()
 
 
 def _infer(model: nn.Module, image: Tensor, load: Load) -> None:
@@ -157,10 +159,13 @@ def _attention_flops(query: Any, key: Any, value: Any, *_: Any, out_shape: Any =
 def count_macs(model: nn.Module, load: Load) -> int:
     """Multiplications of a forward pass of one image: matrix products, convolutions, attention; no resizes, no norms.
 
-    Counted as the model does it on the load's device.
+    Counted as the model does it on the load's device and in its precision.
     """
     device, trains = device_of(load), model.training
-    with FlopCounterMode(display=False, custom_mapping={**FUSED_FLOPS, FLASH_ON_CPU: _attention_flops}) as counter:
+    with (
+        autocast(load),
+        FlopCounterMode(display=False, custom_mapping={**FUSED_FLOPS, FLASH_ON_CPU: _attention_flops}) as counter,
+    ):
         model.to(device).eval()(torch.zeros(1, 3, load.size, load.size, device=device))
     model.train(trains)
     return counter.get_total_flops() // 2
