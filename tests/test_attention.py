@@ -72,6 +72,35 @@ def test_gradients_are_taken_in_fp32_under_autocast_too(
     assert fused == [torch.float32] * 2
 
 
+@pytest.mark.parametrize("queries", [128, 129, 50])
+def test_without_gradients_it_goes_by_chunks(
+    monkeypatch: pytest.MonkeyPatch, fused: list[torch.dtype], queries: int
+) -> None:
+    """Of at least 64 queries, the last with what is left; each row is a sum of its own, so nothing else changes."""
+    monkeypatch.setattr(attention, "CHUNK_BYTES", 0)
+    made = []
+    products = attention._products
+    monkeypatch.setattr(attention, "_products", lambda q, k, v: made.append(q.shape[2]) or products(q, k, v))
+    query, key, value = heads(queries), heads(KEYS), heads(KEYS)
+    with torch.no_grad():
+        mixed = attend(query, key, value)
+    assert made == {128: [64, 64], 129: [64, 64, 1], 50: [50]}[queries]
+    assert mixed.transpose(1, 2).is_contiguous(), "what follows reads tokens"
+    assert fused == []
+    exact = F.scaled_dot_product_attention(*(x.double() for x in (query, key, value)))
+    assert apart([mixed], [exact]) < PRODUCTS_OFF_BY[1]
+
+
+def test_a_chunk_of_scores_is_as_large_as_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    products = attention._products
+    monkeypatch.setattr(attention, "_products", lambda q, k, v: made.append(q.shape[2]) or products(q, k, v))
+    monkeypatch.setattr(attention, "CHUNK_BYTES", 2 * 3 * KEYS * 2 * 100)
+    with torch.no_grad():
+        attend(heads(250), heads(KEYS), heads(KEYS))
+    assert made == [100, 100, 50]
+
+
 def test_few_scores_are_products_and_many_are_not(monkeypatch: pytest.MonkeyPatch, fused: list[torch.dtype]) -> None:
     query, key = heads(QUERIES), heads(KEYS)
     own = 2 * 3 * QUERIES * KEYS * 2
@@ -103,7 +132,7 @@ def test_recorded_code_is_fused(fused: list[torch.dtype]) -> None:
 
 def test_mit_b0_takes_products_at_512_pixels(fused: list[torch.dtype]) -> None:
     net = timm.create_model("mit_b0", pretrained=False, features_only=True).eval()
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16):
         net(torch.zeros(1, 3, 512, 512))
     assert fused == []
     with torch.no_grad():
