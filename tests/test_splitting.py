@@ -376,3 +376,38 @@ def test_going_on_and_another_run_take_the_runs_division(run, tmp_path):
     assert read_record(folder / "split.json") == {"train": sorted(train), "valid": sorted(valid)}
     again = segwright.train(once(data_of(run), tmp_path / "again", split={"file": str(folder / "split.json")}))
     assert checkpoint.load(again.best)["split"] == {"train": sorted(train), "valid": sorted(valid)}
+
+
+@pytest.mark.parametrize("move", ["above", "below"])
+def test_the_runs_division_holds_from_a_root_above_and_below(run, tmp_path, move):
+    """The same images, the root one folder up or down: none that was trained on may come into valid."""
+    data = shutil.copytree(data_of(run), tmp_path / "set" / "painted")
+    recorded = lists_of(run)
+    of_then = {"above": lambda name: f"painted/{name}", "below": lambda name: name.removeprefix("train/")}[move]
+    recorded = {label: [of_then(name) for name in names] for label, names in lists_of(run).items()}
+    source = read_source(load_model(run.best, overrides=[f"data.root={data}"]).settings, recorded=recorded)
+    assert record(source, data) == lists_of(run)
+
+
+def test_images_that_were_trained_on_are_counted_where_another_division_is_asked_for(run, tmp_path, caplog):
+    with caplog.at_level("WARNING", "segwright"):
+        segwright.evaluate(run.best, split="valid", output=tmp_path / "own", pictures=False)
+        assert "flattered" not in caplog.text
+        segwright.evaluate(
+            run.best, split="valid", output=tmp_path / "anew", pictures=False, overrides=["split.val_fraction=0.8"]
+        )
+    assert "The run trained on 6 of the 8 images of 'valid'" in caplog.text
+
+
+def test_data_of_other_names_are_divided_anew_and_that_is_said(run, tmp_path, caplog):
+    data = shutil.copytree(data_of(run), tmp_path / "other")
+    table = json.loads((data / "train/_annotations.coco.json").read_text())
+    for entry in table["images"]:
+        (data / "train" / entry["file_name"]).rename(data / "train" / f"x{entry['file_name']}")
+        entry["file_name"] = f"x{entry['file_name']}"
+    (data / "train/_annotations.coco.json").write_text(json.dumps(table))
+    with caplog.at_level("WARNING", "segwright"):
+        segwright.evaluate(
+            run.best, split="valid", output=tmp_path / "out", pictures=False, overrides=[f"data.root={data}"]
+        )
+    assert "they were divided anew" in caplog.text

@@ -138,6 +138,16 @@ def put_back(source: Source, splits: Mapping[str, Split]) -> Source:
     return Source(whole.classes, numbered, colours=whole.colours)
 
 
+def in_order(source: Source, classes: Sequence[str]) -> Source:
+    """The data set with the same classes in another order: masks, names and colours."""
+    if list(source.classes) == list(classes):
+        return source
+    places = [list(source.classes).index(name) for name in classes]
+    splits = _renumbered(source.splits, [*source.classes, *source.coarse], [*classes, *source.coarse])
+    colours = [source.colours[place] for place in places] if source.colours is not None else None
+    return replace(source, classes=list(classes), splits=splits, colours=colours)
+
+
 def _renumbered(splits: Mapping[str, Split], old: Sequence[str], new: Sequence[str]) -> dict[str, Split]:
     """Splits whose masks number the names `old`, with the numbers that these have in `new`."""
     table = np.full(256, NO_CLASS, np.uint8)

@@ -6,6 +6,7 @@ that the seed and the names decide, so that neither the order of files nor where
 the rarest, each side gets its share of the images as nearly as whole groups allow.
 """
 
+import itertools
 import json
 import re
 from collections import Counter
@@ -22,6 +23,8 @@ from segwright.splitting.groups import deal, image_names, look, together
 NAMES = ("train", "valid", "test")
 FAR_OFF = 0.5
 """By how much of itself a side may miss its size before that is said."""
+SAMPLE = 100
+"""Images by whose paths it is found whether the data's root moved."""
 CODES: dict[str, tuple[Level, str, str]] = {
     "split-made": (
         "info",
@@ -134,7 +137,8 @@ def divided(source: Source, root: str | Path, config: Config, recorded: Record |
     """The data set with a validation split, and findings about how it came about.
 
     Where `config.file` is given, it rules. Else a source that has one, or nothing to make one of, stays as it is;
-    others are divided anew. Before either, `recorded` counts, if it is of these data: if one image of it is there.
+    others are divided anew. Before either, `recorded` counts, if it is of these data: if one image of it is there, also
+    where the root is now a folder above or below the one of then.
 
     Raises:
         ConfigError: there is no such file, or it is none.
@@ -142,9 +146,8 @@ def divided(source: Source, root: str | Path, config: Config, recorded: Record |
     wanted = config.val_fraction + config.test_fraction
     if config.file is None and ("valid" in source.splits or "train" not in source.splits or not wanted):
         return source
-    there = {name for split in source.splits.values() for name in image_names(split, root)}
-    if recorded and there & {name for names in recorded.values() for name in names}:
-        return _as_recorded(source, root, recorded)
+    if recorded and (known := seen_from(source, root, recorded)):
+        return _as_recorded(source, root, known)
     if config.file is not None:
         return _as_recorded(source, root, read_record(config.file))
     return _anew(source, root, config)
@@ -175,6 +178,27 @@ def read_record(path: str | Path) -> dict[str, list[str]]:
     if twice:
         raise ConfigError(f"split.file {path} lists {twice[0]} twice, so it has no clear side. Keep one.")
     return lists
+
+
+def seen_from(source: Source, root: str | Path, lists: Record) -> dict[str, list[str]] | None:
+    """The lists with paths as they are from this root; None: they are of other data, for none of their images is here.
+
+    The root of then may have been a folder above or below this one.
+    """
+    there = {name for split in source.splits.values() for name in image_names(split, root)}
+    listed = {name for names in lists.values() for name in names}
+    if not there.isdisjoint(listed):
+        return {label: list(names) for label, names in lists.items()}
+    moves = Counter[tuple[str, str]]()  # what to put before a path, and what to take away there
+    for here, then in itertools.product(sorted(there)[:SAMPLE], listed):
+        if here.endswith(f"/{then}"):
+            moves[here.removesuffix(then), ""] += 1
+        elif then.endswith(f"/{here}"):
+            moves["", then.removesuffix(here)] += 1
+    if not moves:
+        return None
+    (before, away), _ = moves.most_common(1)[0]
+    return {label: [before + name.removeprefix(away) for name in names] for label, names in lists.items()}
 
 
 def _as_recorded(source: Source, root: str | Path, lists: Record) -> Source:

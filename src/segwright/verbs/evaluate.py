@@ -13,10 +13,13 @@ from torch.utils.data import DataLoader
 
 from segwright.data import EvaluationSet, evaluation_batches, worker_count
 from segwright.datasets.base import Source
+from segwright.datasets.mapping import in_order
 from segwright.errors import ConfigError, DataError, WeightsError
 from segwright.files import write_text
 from segwright.inference import Predictor
 from segwright.progress import bar
+from segwright.splitting import Picked, seen_from
+from segwright.splitting.groups import image_names
 from segwright.verbs import details
 from segwright.verbs.loading import Loaded, load_model
 from segwright.verbs.pictures import draw_extremes
@@ -49,7 +52,9 @@ def evaluate(
     """
     loaded = load_model(weights, config, flags, overrides)
     source = read_source(loaded.settings, recorded=loaded.division, trained=True)
-    same_classes(source, loaded, weights)
+    source = with_classes_of(loaded, source, weights)
+    for name in {split, "valid"} if threshold == "auto" else {split}:
+        warn_of_seen(source, loaded, name)
     loaded = with_threshold(loaded, source, threshold)
     start_s = time.perf_counter()
     tally = tally_split(loaded, source, split)
@@ -91,19 +96,61 @@ def write_details(
         details.write_page(folder / f"evaluation_{split}.html", for_page, source, figure, *drawn)
 
 
-def same_classes(source: Source, loaded: Loaded, weights: str | Path) -> None:
-    if len(source.classes) != len(loaded.classes):
+def with_classes_of(loaded: Loaded, source: Source, weights: str | Path) -> Source:
+    """The data with their classes in the order that the model has them in.
+
+    Raises:
+        WeightsError: another number of classes; or other names, of which one stands at another place in the model.
+    """
+    ours, theirs = list(source.classes), list(loaded.classes)
+    if len(ours) != len(theirs):
         raise WeightsError(
-            f"{weights} knows {len(loaded.classes)} classes ({', '.join(loaded.classes)}), the data have "
-            f"{len(source.classes)} ({', '.join(source.classes)}). Evaluate with the data the model was made for."
+            f"{weights} knows {len(theirs)} classes ({', '.join(theirs)}), the data have "
+            f"{len(ours)} ({', '.join(ours)}). Evaluate with the data the model was made for."
         )
-    if list(source.classes) != list(loaded.classes):
+    if sorted(ours) == sorted(theirs):
+        if ours != theirs:
+            log.info(
+                "the data's classes are scored by name: %s learnt them in the order %s", weights, ", ".join(theirs)
+            )
+        return in_order(source, theirs)
+    moved = [name for name in theirs if name in ours and ours.index(name) != theirs.index(name)]
+    if moved:
+        raise WeightsError(
+            f"{weights} knows the classes {', '.join(theirs)}, and the data have {', '.join(ours)}: '{moved[0]}' is "
+            f"number {theirs.index(moved[0])} there and number {ours.index(moved[0])} here, and other names differ, so "
+            "neither names nor numbers say what belongs together. Rename the data's classes with classes.rename."
+        )
+    log.warning(
+        "%s learnt the classes %s, but the data call them %s; they are compared by their order. If that is not "
+        "meant, set data.classes, or classes.rename",
+        weights,
+        ", ".join(theirs),
+        ", ".join(ours),
+    )
+    return source
+
+
+def warn_of_seen(source: Source, loaded: Loaded, split: str) -> None:
+    """Says how many images of a split the run trained on, where another division than the run's puts them there."""
+    root = loaded.settings.data.config.root
+    known = seen_from(source, root, {"train": loaded.trained_on})
+    if loaded.trained_on and known is None and any(isinstance(one, Picked) for one in source.splits.values()):
         log.warning(
-            "%s learnt the classes %s, but the data call them %s; they are compared by their order. If that is not "
-            "meant, set data.classes, or classes.rename",
-            weights,
-            ", ".join(loaded.classes),
-            ", ".join(source.classes),
+            "The run divided its images itself, and none of them is in these data under its name, so they were divided "
+            "anew. If they are the same images, '%s' holds some that the model learnt; give it images it has not seen.",
+            split,
+        )
+    if known is None or split == "train" or split not in source.splits:
+        return
+    names = image_names(source.splits[split], root)
+    if learnt := len({*names} & {*known["train"]}):
+        log.warning(
+            "The run trained on %d of the %d images of '%s', so their scores are flattered. Leave the section split as "
+            "the run had it.",
+            learnt,
+            len(names),
+            split,
         )
 
 

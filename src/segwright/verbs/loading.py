@@ -39,6 +39,8 @@ class Loaded:
     """RGB of each class, where the data set had its own."""
     division: dict[str, list[str]] | None = None
     """How the run divided its images, where nothing else is asked for."""
+    trained_on: tuple[str, ...] = ()
+    """Paths of the images that it trained on, from its data's root; empty where the data came divided."""
 
 
 def load_model(
@@ -65,8 +67,12 @@ def load_model(
     round_weights(bare, engine.precision)
     tree = decoder(settings, payload["classes"])
     predictor = Predictor(engine.prepare(bare).eval(), bare, engine, settings.predict, tree)
-    own_split = payload.get("split") if settings.dump()["split"] == payload["config"].get("split") else None
-    return Loaded(settings, bare, engine, predictor, list(payload["classes"]), payload.get("colours"), own_split)
+    made = payload.get("split")
+    own_split = made if settings.dump()["split"] == payload["config"].get("split") else None
+    learnt = tuple((made or {}).get("train", ()))
+    return Loaded(
+        settings, bare, engine, predictor, list(payload["classes"]), payload.get("colours"), own_split, learnt
+    )
 
 
 def _about_the_data(config: str | Path | Mapping[str, Any] | None, own: Mapping[str, Any]) -> dict[str, Any]:
