@@ -10,7 +10,7 @@ from PIL import Image
 
 from segwright import images
 from segwright.errors import DataError, SegwrightError
-from segwright.images import image_size, read_image, write_png
+from segwright.images import image_size, is_prediction, read_image, write_png
 
 GREY = np.arange(24, dtype=np.uint8).reshape(4, 6) * 10
 RGB = np.stack([GREY, 255 - GREY, GREY // 2], axis=2)
@@ -236,6 +236,22 @@ def test_what_is_written_is_read_back(tmp_path, array):
     write_png(tmp_path / "x.png", array)
     np.testing.assert_array_equal(read_image(tmp_path / "x.png"), array if array.ndim == 3 else as_grey(array))
     assert [path.name for path in tmp_path.iterdir()] == ["x.png"]
+
+
+@pytest.mark.parametrize("colours", [None, np.zeros((256, 3), np.uint8)])
+def test_a_prediction_is_known_by_its_header_and_nothing_else_is(tmp_path, colours):
+    write_png(tmp_path / "truth.png", GREY, colours)
+    write_png(tmp_path / "guess.png", GREY, colours, prediction=True)
+    assert not is_prediction(tmp_path / "truth.png")
+    assert is_prediction(tmp_path / "guess.png")
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "guess.png")), GREY)
+    whole = (tmp_path / "guess.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[: whole.index(b"IDAT") + 4])
+    assert is_prediction(tmp_path / "cut.png"), "pixels were read"
+    Image.open(tmp_path / "guess.png").save(tmp_path / "mended.png")
+    assert not is_prediction(tmp_path / "mended.png")
+    (tmp_path / "no.png").write_bytes(b"segwright prediction")
+    assert not any(map(is_prediction, [tmp_path / "no.png", tmp_path / "missing.png", tmp_path]))
 
 
 def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_behind(tmp_path, monkeypatch):

@@ -22,6 +22,7 @@ from segwright.datasets.seghiero_example import example
 from segwright.errors import ConfigError, DataError
 from segwright.hierarchy import read
 from segwright.hierarchy.decode import coherent, decode
+from segwright.images import is_prediction
 from segwright.inference.levels import TreeDecoder, independent_resized, levels_resized
 from segwright.verbs.findings import metrics_table
 from segwright.verbs.loading import load_model
@@ -188,6 +189,7 @@ def test_masks_of_every_level_are_those_of_the_tree(run, tmp_path):
     assert names == {
         f"{image.stem}{level}_{kind}.png" for level in ("", "_coarse", "_super_coarse") for kind in ("mask", "overlay")
     }
+    assert all(map(is_prediction, tmp_path.iterdir()))
     fine, coarse, top = (
         np.asarray(Image.open(tmp_path / f"{image.stem}{level}_mask.png")) for level in ("", "_coarse", "_super_coarse")
     )

@@ -12,7 +12,7 @@ import segwright
 from segwright.cli import main
 from segwright.datasets import READERS
 from segwright.errors import ConfigError, DataError, WeightsError
-from segwright.images import read_image
+from segwright.images import is_prediction, read_image
 from segwright.verbs.infer import predict_image
 from segwright.verbs.loading import load_model
 
@@ -62,6 +62,8 @@ def test_masks_and_overlays_have_the_images_own_size(finished, tmp_path):
         mask, picture = read_image(out / "a_mask.png"), read_image(out / "a_overlay.png")
         assert mask.shape == picture.shape == (71, 53, 3)
         assert set(np.unique(mask)) <= {0, 255}
+        assert is_prediction(out / "a_mask.png")
+        assert is_prediction(out / "a_overlay.png")
 
 
 def test_nearest_gives_the_networks_mask_enlarged_by_its_nearest_pixel(finished):

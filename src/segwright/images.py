@@ -12,15 +12,15 @@ How each kind of pixel becomes RGB:
 Everything else (floating point, Lab, 32-bit values above 65535) is refused.
 """
 
-import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
 from PIL.TiffImagePlugin import TiffImageFile
 
 from segwright.errors import DataError
@@ -113,17 +113,44 @@ TO_LOOK_AT = 1
 larger."""
 
 
-def write_png(path: str | Path, array: np.ndarray, colours: np.ndarray | None = None, effort: int = 6) -> None:
+PREDICTION = ("Software", "segwright prediction")
+"""Keyword and text of the PNG chunk that says of a picture that a model made it."""
+
+
+def write_png(
+    path: str | Path, array: np.ndarray, colours: np.ndarray | None = None, effort: int = 6, *, prediction: bool = False
+) -> None:
     """Writes (H, W) grey or (H, W, 3) RGB uint8, whole or not at all. Makes the folder. Raises `SegwrightError`.
 
     With `colours` (K, 3) uint8, (H, W) holds their indices, and viewers show the colours. `effort`: zlib's, 0 to 9.
+    A `prediction` is marked as one in its header, so that `is_prediction` knows it and no reader takes it for truth.
     """
     assert array.dtype == np.uint8, array.dtype
     assert array.ndim == 2 or array.shape[2:] == (3,), array.shape
-    image = Image.fromarray(array)
+    image, notes = Image.fromarray(array), PngInfo()
     if colours is not None:
         image.putpalette(colours.tobytes(), "RGB")
-    write_atomic(path, lambda file: image.save(file, format="PNG", compress_level=effort))
+    if prediction:
+        notes.add_text(*PREDICTION)
+    write_atomic(path, lambda file: image.save(file, format="PNG", compress_level=effort, pnginfo=notes))
+
+
+def is_prediction(path: str | Path) -> bool:
+    """Whether `write_png` wrote this file as a prediction, from the header alone; not so of a file that cannot be read.
+
+    A program that writes the picture anew drops the mark as a rule, so a prediction that a person has mended has none.
+    """
+    mark = "\0".join(PREDICTION).encode("latin-1")
+    try:
+        with Path(path).open("rb") as stream:
+            for kind, length in _chunks(stream):
+                if kind == b"IDAT":
+                    break
+                if kind == b"tEXt" and length == len(mark) and stream.read(length) == mark:
+                    return True
+    except OSError:
+        pass
+    return False
 
 
 def _opened(stream: BinaryIO, path: Path) -> Image.Image:
@@ -200,13 +227,18 @@ def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
 def _has_exif_chunk(path: Path) -> bool:
     """Whether a PNG file has an EXIF chunk at all; ImageMagick writes it after the pixels."""
     with path.open("rb") as stream:
-        stream.seek(8)
-        while len(head := stream.read(8)) == 8:
-            length, kind = struct.unpack(">I4s", head)
-            if kind == b"eXIf":
-                return True
-            stream.seek(length + 4, os.SEEK_CUR)  # the data and its checksum
-    return False
+        return any(kind == b"eXIf" for kind, _ in _chunks(stream))
+
+
+def _chunks(stream: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """Kind and length in bytes of each chunk of a PNG file, the stream at the first byte of its data; else nothing."""
+    if stream.read(8) != b"\x89PNG\r\n\x1a\n":
+        return
+    while len(head := stream.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
+        after = stream.tell() + length + 4  # the data and its checksum
+        yield kind, length
+        stream.seek(after)
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:

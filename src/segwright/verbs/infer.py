@@ -48,6 +48,7 @@ def infer(
 
     A mask holds 0 and 255 for one class, else the class ids, with a palette of the classes' colours. With a tree of
     classes there are `<stem>_<level>_mask.png` and `<stem>_<level>_overlay.png` of its upper levels, too.
+    All are marked as predictions (`segwright.images.is_prediction`), so that no search for masks takes them for truth.
     A file that cannot be read is reported and left out; the others are done.
 
     Raises:
@@ -110,8 +111,9 @@ def infer_one(loaded: Loaded, path: Path, stem: Path) -> Path:
         binary = len(loaded.classes) == 1
         named = f"{stem.name}_{level}" if level else stem.name
         palette = None if binary else colours[:, :3]
-        write_png(stem.with_name(named + "_mask.png"), mask * 255 if binary else mask, palette)
-        write_png(stem.with_name(named + "_overlay.png"), overlay(image, mask, colours), effort=TO_LOOK_AT)
+        write_png(stem.with_name(named + "_mask.png"), mask * 255 if binary else mask, palette, prediction=True)
+        laid = overlay(image, mask, colours)
+        write_png(stem.with_name(named + "_overlay.png"), laid, effort=TO_LOOK_AT, prediction=True)
     return stem.with_name(stem.name + "_mask.png")
 
 
