@@ -5,7 +5,8 @@ import yaml
 
 from segwright.config.sections import KEYS
 from segwright.errors import ConfigError, SegwrightError
-from segwright.verbs.folder import aside, claim_folder, remove_run, set_aside
+from segwright.verbs.folder import aside, claim_folder, set_aside
+from segwright.verbs.run_files import remove_run
 from segwright.verbs.settings import gather
 
 SPARK = """

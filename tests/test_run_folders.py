@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+import yaml
 
 import segwright
 from runs import ending_at, small
@@ -12,6 +13,7 @@ from segwright.errors import SegwrightError
 from segwright.training import loop
 from segwright.verbs.folder import aside, set_aside, settle
 from segwright.verbs.identity import changed_config
+from segwright.verbs.run_files import remove_run
 from segwright.verbs.settings import gather
 
 BRIEF = {"train": {"epochs": 1, "freeze_epochs": 0}}
@@ -24,8 +26,13 @@ def overwriting(painted, folder, **sections):
 def a_run(folder, mark):
     """What is left of a run, and which one it was."""
     folder.mkdir()
-    (folder / "config.yaml").write_text(mark)
+    (folder / "config.yaml").write_text(yaml.safe_dump(gather({"data": {"root": mark}}).dump()))
+    (folder / "train.log").write_text("")
     return folder
+
+
+def which(folder):
+    return yaml.safe_load((folder / "config.yaml").read_text())["data"]["root"]
 
 
 def listing(folder):
@@ -48,8 +55,8 @@ def test_an_overwriting_run_that_fails_before_its_first_checkpoint_gives_the_old
     with pytest.raises(type(error)):
         segwright.train(overwriting(painted, old))
     assert listing(tmp_path) == ["r"]
-    assert listing(old) == ["config.yaml", "last.pth"]
-    assert (old / "config.yaml").read_text() == "old"
+    assert listing(old) == ["config.yaml", "last.pth", "train.log"]
+    assert which(old) == "old"
     names, waits = seen[0]
     assert "last.pth" not in names
     assert waits, "the old run was gone before the new one had anything"
@@ -71,7 +78,7 @@ def test_after_a_kill_the_run_that_has_weights_is_kept(tmp_path):
     set_aside(folder)
     a_run(folder, "new")
     settle(folder)
-    assert (folder / "config.yaml").read_text() == "old"
+    assert which(folder) == "old"
     set_aside(folder)
     a_run(folder, "new")
     (folder / "last.pth").write_text("")
@@ -79,7 +86,7 @@ def test_after_a_kill_the_run_that_has_weights_is_kept(tmp_path):
     assert listing(tmp_path) == ["r", "r.replaced"]
     (folder / "best.pth").write_text("")
     settle(folder)
-    assert (folder / "config.yaml").read_text() == "new"
+    assert which(folder) == "new"
     assert listing(tmp_path) == ["r"]
 
 
@@ -88,11 +95,11 @@ def test_a_second_overwrite_after_a_kill_loses_no_weights(tmp_path):
     set_aside(folder)
     a_run(folder, "killed at once")
     set_aside(folder)
-    assert (aside(folder) / "config.yaml").read_text() == "old"
+    assert which(aside(folder)) == "old"
     a_run(folder, "killed in its first epoch")
     (folder / "last.pth").write_text("")
     set_aside(folder)
-    assert (aside(folder) / "config.yaml").read_text() == "old"
+    assert which(aside(folder)) == "old"
     assert not folder.exists()
 
 
@@ -102,6 +109,70 @@ def test_a_folder_with_more_than_a_run_is_not_moved(tmp_path):
     with pytest.raises(SegwrightError, match=r"holds what no run writes \(thesis.txt\)"):
         set_aside(folder)
     assert listing(tmp_path) == ["r"]
+
+
+def files_below(folder):
+    return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    "config", ["my: notes", "just text", "[", "model: {name: segformer_b0}\ndata: {root: x}\ntrain: {epochs: 3}"]
+)
+def test_a_folder_with_a_runs_names_in_it_is_no_run(tmp_path, config):
+    folder = tmp_path / "project"
+    (folder / "samples").mkdir(parents=True)
+    for name in ("config.yaml", "report.html", "best.pth", "samples/best_1_photo.png"):
+        (folder / name).write_text(config)
+    before = files_below(folder)
+    with pytest.raises(SegwrightError, match=r"holds best.pth, config.yaml, report.html, samples, but no run"):
+        set_aside(folder)
+    assert listing(tmp_path) == ["project"]
+    assert files_below(folder) == before
+
+
+@pytest.mark.parametrize(
+    "mine",
+    [
+        "samples/photo.jpg",
+        "samples/best/best_1_a.png",
+        "evaluation/table.csv",
+        "tensorboard/notes.txt",
+        "last.engine/1/x",
+        "wandb/paper.pdf",
+        "report.html/a",
+    ],
+)
+def test_a_file_of_mine_in_a_runs_own_folders_stops_overwriting_and_outlives_removing(tmp_path, mine):
+    folder = a_run(tmp_path / "r", "old")
+    (folder / mine).parent.mkdir(parents=True)
+    (folder / mine).write_text("precious")
+    before = files_below(folder)
+    with pytest.raises(SegwrightError, match=f"holds what no run writes .({mine}|{mine.split('/')[0]})"):
+        set_aside(folder)
+    assert files_below(folder) == before
+    remove_run(folder)
+    assert files_below(folder) == {mine: "precious"}
+
+
+def test_all_that_a_run_and_its_evaluation_write_can_be_replaced(tmp_path):
+    folder = a_run(tmp_path / "r", "old")
+    for name in (
+        "samples/worst_2_a.b-c_d.png",
+        "tensorboard/events.out.tfevents.1795831418.vm.12218.0",
+        "last.engine/12/part-3.pth",
+        "last.engine/12/.part-3.pth.77.tmp",
+        "wandb/run-20261128_024426-abc/files/config.yaml",
+        "wandb/debug-internal.log",
+        "evaluation/per_image_test.csv",
+        "evaluation/evaluation_test.html",
+        ".last.pth.77.tmp",
+    ):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("x")
+    (folder / "wandb" / "latest-run").symlink_to("run-20261128_024426-abc", target_is_directory=True)
+    set_aside(folder)
+    remove_run(aside(folder))
+    assert listing(tmp_path) == []
 
 
 @pytest.mark.slow

@@ -19,7 +19,8 @@ from segwright.images import image_kind, write_png
 from segwright.splitting import deal
 from segwright.transforms import Augment
 from segwright.transforms import Config as AugmentConfig
-from segwright.verbs.folder import remove_run, tidy
+from segwright.verbs.folder import tidy
+from segwright.verbs.run_files import remove_run
 from segwright.verbs.settings import gather
 from segwright.verbs.train import check_usable
 
@@ -124,7 +125,7 @@ def test_force_logs_the_errors_and_goes_on(misfit, caplog):
 def test_a_failed_run_takes_only_its_own_files_away(tmp_path, fresh):
     run = tmp_path / "r"
     (run / "samples").mkdir(parents=True)
-    for name in ("config.yaml", "samples/1.png", "thesis.txt"):
+    for name in ("config.yaml", "samples/best_1_a.png", "thesis.txt"):
         (run / name).write_text("x")
     with pytest.raises(RuntimeError), tidy(run, fresh=fresh):
         raise RuntimeError

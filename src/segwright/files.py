@@ -5,11 +5,14 @@ stands until the new one is whole.
 """
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
 from segwright.errors import SegwrightError
+
+DRAFT = re.compile(r"\..+\.\d+\.tmp")
 
 
 def write_atomic(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
@@ -63,6 +66,11 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 def write_text(path: str | Path, text: str) -> None:
     """A UTF-8 text file, whole or not at all. Raises `SegwrightError`."""
     write_bytes(path, text.encode())
+
+
+def is_draft(path: Path) -> bool:
+    """Whether the name is one under which `write_atomic` writes."""
+    return DRAFT.fullmatch(path.name) is not None
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import shutil
 from collections.abc import Callable, Iterator
 from logging.handlers import MemoryHandler
 from pathlib import Path
@@ -10,19 +9,13 @@ from pathlib import Path
 import yaml
 
 from segwright.errors import SegwrightError
-from segwright.files import remove_leftovers, write_text
+from segwright.files import is_draft, remove_leftovers, write_text
+from segwright.verbs.run_files import BEST, CONFIG, foreign, holds_a_run, remove_run
 from segwright.verbs.settings import Settings
 
 log = logging.getLogger("segwright")
 
-OF_A_RUN = {
-    "best.pth", "last.pth", "config.yaml", "training_params.yaml", "training_params.json", "log.csv", "curves.png",
-    "report.html", "samples", "split.json", "tensorboard", "train.log", "adapters.safetensors", "class_weights.json",
-    "data.json", "tracker.json", "last.engine", "wandb", "hierarchy.txt", "hierarchy.png", "evaluation",
-}  # fmt: skip
-"""Every name that a run writes into its folder (`evaluation` is where `compare` looks for its scores); --overwrite
-removes these, and links to best.pth, and nothing else."""
-BEST = "best.pth"
+SHOWN = 5
 ASIDE = ".replaced"
 """Behind the name of a run that --overwrite keeps until the new one has saved its first epoch."""
 
@@ -37,7 +30,7 @@ def claim_folder(settings: Settings, resume: bool) -> Path:
     folder = run_folder(settings)
     if resume:
         remove_leftovers(folder)
-        write_text(folder / "config.yaml", yaml.safe_dump(settings.dump(), sort_keys=False))
+        write_text(folder / CONFIG, yaml.safe_dump(settings.dump(), sort_keys=False))
         return folder
     if settings.run.overwrite and folder.is_dir() and any(folder.iterdir()):
         set_aside(folder)
@@ -47,7 +40,7 @@ def claim_folder(settings: Settings, resume: bool) -> Path:
         raise SegwrightError(
             f"the run's folder {folder} cannot be made ({error}). Choose another with --output."
         ) from None
-    write_text(folder / "config.yaml", yaml.safe_dump(settings.dump(), sort_keys=False))
+    write_text(folder / CONFIG, yaml.safe_dump(settings.dump(), sort_keys=False))
     if settings.run.best_as:
         name_again(folder, settings.run.best_as)
     return folder
@@ -59,11 +52,6 @@ def name_again(folder: Path, name: str) -> None:
         (folder / name).symlink_to(BEST)
     except OSError as error:
         log.warning("%s cannot be linked to %s here (%s); use %s", name, BEST, error, folder / BEST)
-
-
-def is_ours(path: Path) -> bool:
-    """Whether a run wrote this file or folder."""
-    return path.name in OF_A_RUN or (path.is_symlink() and path.readlink() == Path(BEST))
 
 
 def make_free(folder: Path) -> Path:
@@ -88,12 +76,7 @@ def set_aside(folder: Path) -> None:
     Raises:
         SegwrightError: the folder holds anything but a run, or cannot be renamed.
     """
-    foreign = sorted(path.name for path in folder.iterdir() if not is_ours(path) and path.suffix != ".tmp")
-    if foreign:
-        raise SegwrightError(
-            f"{folder} holds what no run writes ({', '.join(foreign[:5])}), so --overwrite would cost more than a run. "
-            "Move it away, or choose another folder with --output."
-        )
+    stop_on_foreign(folder)
     try:
         settle(folder)  # an earlier one may have been killed
         if aside(folder).is_dir():  # it was, in its first epoch
@@ -102,6 +85,26 @@ def set_aside(folder: Path) -> None:
             folder.rename(aside(folder))
     except OSError as error:
         raise SegwrightError(f"{folder} cannot be renamed ({error}). Choose another folder with --output.") from None
+
+
+def stop_on_foreign(folder: Path) -> None:
+    """Raises `SegwrightError` where `folder` holds anything but a run."""
+    others = foreign(folder)
+    if others:
+        raise SegwrightError(
+            f"{folder} holds what no run writes ({_few(others)}), so --overwrite would cost more than a run. "
+            "Move it away, or choose another folder with --output."
+        )
+    if not holds_a_run(folder) and not all(is_draft(path) for path in folder.iterdir()):
+        raise SegwrightError(
+            f"{folder} holds {_few(sorted(path.name for path in folder.iterdir()))}, but no run: that leaves its whole "
+            f"config as {CONFIG} and a train.log or weights beside it. --overwrite replaces runs alone, so nothing was "
+            "touched. Move it away, or choose another folder with --output."
+        )
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
 
 
 def aside(folder: Path) -> Path:
@@ -127,18 +130,6 @@ def settle(folder: Path) -> None:
         return
     old.rename(folder)
     log.info("%s: the run that was to be overwritten stands again", folder)
-
-
-def remove_run(folder: Path) -> None:
-    """Removes what a run writes, and the folder if nothing else lies in it."""
-    for path in list(folder.iterdir()) if folder.is_dir() else ():
-        if is_ours(path) or (path.name.startswith(".") and path.suffix == ".tmp"):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # something foreign is in it, or it is gone
-        folder.rmdir()
 
 
 @contextlib.contextmanager
