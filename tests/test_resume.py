@@ -66,7 +66,7 @@ def stopped_and_resumed(config, monkeypatch, steps):
     """The run, stopped at these steps (counted without those that are done twice: there are none)."""
     cut_at(monkeypatch, steps)
     for number, _ in enumerate(steps):
-        with pytest.raises(Stopped, match="Go on with --resume"):
+        with pytest.raises(Stopped, match=r"Go on with --resume --output .*: it ends"):
             segwright.train(config, resume=number > 0)
     run = segwright.train(config, resume=True)
     monkeypatch.undo()

@@ -1,6 +1,7 @@
 """What --overwrite and --resume keep of a run's folder, and how its times add up."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -11,7 +12,7 @@ from runs import ending_at, small
 from segwright import checkpoint
 from segwright.errors import SegwrightError
 from segwright.training import loop
-from segwright.verbs.folder import aside, set_aside, settle
+from segwright.verbs.folder import aside, set_aside, settle, warn_of_younger
 from segwright.verbs.identity import changed_config
 from segwright.verbs.run_files import remove_run
 from segwright.verbs.settings import gather
@@ -195,3 +196,16 @@ def test_a_run_that_began_before_a_key_was_there_may_go_on_with_its_default(pain
     assert changed_config(old, settings) == []
     other = gather(small(painted, tmp_path / "r", train={"seed": 6}))
     assert changed_config(old, other) == ["train.seed: 5 -> 6"]
+
+
+def test_a_younger_run_under_the_next_name_is_pointed_at(tmp_path, caplog):
+    """`--output run` with a run there went to run.2: `--resume` with the same words would go on with the old one."""
+    for age, name in enumerate(("run.2", "run", "run.3", "run.old", "runner.2")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "last.pth").write_bytes(b"")
+        os.utime(tmp_path / name / "last.pth", (1000 + age, 1000 + age))
+    warn_of_younger(tmp_path / "run")
+    assert f"there is younger: {tmp_path / 'run.3'}." in caplog.text
+    caplog.clear()
+    warn_of_younger(tmp_path / "run.3")
+    assert caplog.text == ""

@@ -1,6 +1,7 @@
 """Evaluate, infer and the command line, on the weights of a tiny run."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,20 @@ def test_evaluate_counts_what_numpy_counts_on_the_masks_that_infer_writes(finish
         truth = split.mask(i) == 1
         tp, fp, fn = tp + (mask & truth).sum(), fp + (mask & ~truth).sum(), fn + (~mask & truth).sum()
     assert metrics["iou"] == pytest.approx(tp / max(tp + fp + fn, 1))
+
+
+def test_the_numbers_of_its_own_data_are_kept_in_the_run_too(finished, painted, tmp_path):
+    """Or the next run's evaluation into the same folder would be their end, and `compare` would not find them."""
+    run = shutil.copytree(finished, tmp_path / "run", ignore=shutil.ignore_patterns("evaluation"))
+    segwright.evaluate(run / "best.pth", output=tmp_path / "out", pictures=False)
+    for name in ("metrics_test.json", "per_image_test.csv", "confusion_test.csv"):
+        assert (run / "evaluation" / name).read_text() == (tmp_path / "out" / name).read_text()
+    kept = (run / "evaluation/metrics_test.json").read_text()
+    other = shutil.copytree(painted, tmp_path / "other")
+    segwright.evaluate(
+        run / "best.pth", output=tmp_path / "out", pictures=False, overrides=[f"data.root={other}"], threshold="0.9"
+    )
+    assert (run / "evaluation/metrics_test.json").read_text() == kept, "they are other data"
 
 
 @pytest.mark.slow

@@ -167,7 +167,9 @@ def evaluate(
     pretrained: Pretrained = None,
     split: Annotated[str, typer.Option("--split", help="Which split.")] = "test",
     threshold: Annotated[str | None, typer.Option("--threshold", help="A number, or auto: the best on valid.")] = None,
-    output: Annotated[Path, typer.Option("--output", help="Folder for metrics_<split>.json.")] = Path("outputs"),
+    output: Annotated[
+        Path, typer.Option("--output", help="Folder for metrics_<split>.json, its page and pictures.")
+    ] = Path("outputs"),
     pictures: Annotated[
         bool, typer.Option("--pictures/--no-pictures", help="Draw the confusion matrix, best and worst images.")
     ] = True,

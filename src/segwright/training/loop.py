@@ -103,7 +103,8 @@ def leave(t: Training) -> NoReturn:
     now = t.state.under_way
     raise Stopped(
         f"{t.stop.asked or 'a signal to another process'} ended the run after step {now.steps} of {t.sampler.steps} of "
-        f"epoch {t.state.epoch + 1}; it is saved as it is. Go on with --resume: it ends as if it had never stopped."
+        f"epoch {t.state.epoch + 1}; it is saved as it is. Go on with --resume --output "
+        f"{t.folder}: it ends as if it had never stopped."
     )
 
 

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from torch.utils.data import DataLoader
 
 from segwright.data import EvaluationSet, evaluation_batches, worker_count
 from segwright.datasets.base import Source
 from segwright.datasets.mapping import in_order
-from segwright.errors import ConfigError, DataError, WeightsError
+from segwright.errors import ConfigError, DataError, SegwrightError, WeightsError
 from segwright.files import write_text
 from segwright.inference import Predictor
 from segwright.progress import bar
@@ -23,6 +24,7 @@ from segwright.splitting.groups import image_names
 from segwright.verbs import details
 from segwright.verbs.loading import Loaded, load_model
 from segwright.verbs.pictures import draw_extremes
+from segwright.verbs.run_files import BEST, CONFIG
 from segwright.verbs.scoring import Tally, add_samples
 from segwright.verbs.source import read_source
 
@@ -41,7 +43,8 @@ def evaluate(
     pictures: bool = True,
 ) -> dict[str, Any]:
     """Scores on a split; writes `metrics_<split>.json` into `output`, the counts of each image and the confusion
-    matrix, and with `pictures` a page with the best and the worst images.
+    matrix, and with `pictures` a page with the best and the worst images. The numbers of a run's own data also go into
+    its folder `evaluation`.
 
     `threshold` is a number, or `auto`: the one with the best IoU on `valid`. Scores of `valid` itself are then
     flattered, and `threshold_from` in the numbers says so.
@@ -68,7 +71,24 @@ def evaluate(
     write_details(path.parent, tally, loaded, source, split, metrics if pictures else None)
     write_text(path, json.dumps(metrics, indent=2))
     log.info("written: %s", path)
+    keep_in_run(path.parent, Path(weights), loaded, split)
     return metrics
+
+
+def keep_in_run(written: Path, weights: Path, loaded: Loaded, split: str) -> None:
+    """Copies the numbers of a run's own data beside its best.pth, where `compare` finds them: the next evaluation into
+    `written` takes their place there."""
+    config, home = weights.parent / CONFIG, weights.parent / "evaluation"
+    if weights.name != BEST or not config.is_file() or home.resolve() == written.resolve():
+        return
+    own, now = yaml.safe_load(config.read_text()), loaded.settings.dump()
+    if not isinstance(own, dict) or any(own.get(section) != now[section] for section in ("data", "classes", "split")):
+        return
+    try:
+        for name in (f"metrics_{split}.json", f"per_image_{split}.csv", f"confusion_{split}.csv"):
+            write_text(home / name, (written / name).read_text())
+    except (OSError, SegwrightError) as error:
+        log.info("the numbers could not be kept in %s too: %s", home, error)
 
 
 def evaluated_with(loaded: Loaded) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The folder of a run: found, claimed, emptied, tidied; and the log that goes into it."""
 
 import contextlib
+import glob
 import logging
 from collections.abc import Callable, Iterator
 from logging.handlers import MemoryHandler
@@ -29,6 +30,7 @@ def claim_folder(settings: Settings, resume: bool) -> Path:
     """The run's folder, with its config in it. A run that is there is never overwritten unless asked."""
     folder = run_folder(settings)
     if resume:
+        warn_of_younger(folder)
         remove_leftovers(folder)
         write_text(folder / CONFIG, yaml.safe_dump(settings.dump(), sort_keys=False))
         return folder
@@ -44,6 +46,20 @@ def claim_folder(settings: Settings, resume: bool) -> Path:
     if settings.run.best_as:
         name_again(folder, settings.run.best_as)
     return folder
+
+
+def warn_of_younger(folder: Path) -> None:
+    """Says which runs began in `folder.2`, ..., because one was here, and have been at work since: one may be meant."""
+    began = (folder / "last.pth").stat().st_mtime
+    others = folder.parent.glob(f"{glob.escape(folder.name)}.*/last.pth")
+    numbered = (path for path in others if path.parent.name.removeprefix(f"{folder.name}.").isdigit())
+    later = [str(path.parent) for path in numbered if path.stat().st_mtime > began]
+    if later:
+        log.warning(
+            "going on with %s, and there is younger: %s. If you mean that one, stop this and give --output with it",
+            folder,
+            ", ".join(sorted(later)),
+        )
 
 
 def name_again(folder: Path, name: str) -> None:
@@ -143,7 +159,7 @@ def tidy(folder: Path, fresh: bool = True) -> Iterator[None]:
     except BaseException as error:
         saved = (folder / "last.pth").exists()
         if isinstance(error, KeyboardInterrupt) and saved:
-            log.warning("stopped; the run goes on from its last epoch with --resume")
+            log.warning("stopped; the run goes on from its last epoch with --resume --output %s", folder)
         if isinstance(error, Exception | KeyboardInterrupt):
             if not saved and fresh:
                 remove_run(folder)
