@@ -1,5 +1,8 @@
 """Masks in image files: ids stay as stored, colours become the nearest listed one, and every error names the file."""
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -55,6 +58,30 @@ def test_one_bit_is_0_and_1(tmp_path):
     path = save(tmp_path / "m.png", Image.fromarray(np.array([[0, 255, 255]], np.uint8)).convert("1"))
     assert read_indices(path).tolist() == [[0, 1, 1]]
     assert read_binary(path)[0].tolist() == [[0, 1, 1]]
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_grey_of_two_and_four_bits_keeps_its_values(bits, tmp_path):
+    """0, 1, ..., the highest, again and again; as black and white, the upper half is white."""
+    values = np.resize(np.arange(2**bits, dtype=np.uint8), (4, 16))
+    (tmp_path / "m.png").write_bytes(grey_png(values, bits))
+    np.testing.assert_array_equal(read_indices(tmp_path / "m.png"), values)
+    brightest = np.float32(2**bits - 1)
+    np.testing.assert_array_equal(read_binary(tmp_path / "m.png")[0], values / brightest > 0.5)
+
+
+def grey_png(values: np.ndarray, bits: int) -> bytes:
+    """(H, W) values below 2^bits -> a grey PNG file of that depth, which Pillow itself does not write."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = np.packbits(np.unpackbits(values[..., None], axis=2)[..., -bits:].reshape(len(values), -1), axis=1)
+    pixels = b"".join(b"\0" + row.tobytes() for row in rows)  # 0: no filter
+    header = struct.pack(">IIBBBBB", values.shape[1], len(values), bits, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        [chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(pixels)), chunk(b"IEND", b"")]
+    )
 
 
 @pytest.mark.parametrize("name", ["wide.png", "wide.tif"])

@@ -12,6 +12,7 @@ How each kind of pixel becomes RGB:
 Everything else (floating point, Lab, 32-bit values above 65535) is refused.
 """
 
+import re
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 from PIL.TiffImagePlugin import TiffImageFile
 
@@ -48,7 +49,16 @@ def read_image(path: str | Path) -> np.ndarray:
     return decoded(path, rgb)
 
 
-def decoded(path: str | Path, pixels: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
+@dataclass(frozen=True)
+class Picture:
+    """A loaded image, and what loading changed of it."""
+
+    image: Image.Image
+    bits: int
+    """Of a grey level, index or channel in the file. Pillow makes 8 of 2 and 4."""
+
+
+def decoded(path: str | Path, pixels: Callable[[Picture], np.ndarray]) -> np.ndarray:
     """What `pixels` takes from the loaded image, (H, W) or (H, W, C), laid upright, writable. Errors as `read_image`.
 
     `pixels` raises `ValueError` for an image that it cannot use.
@@ -56,8 +66,9 @@ def decoded(path: str | Path, pixels: Callable[[Image.Image], np.ndarray]) -> np
     path = Path(path)
     try:
         with path.open("rb") as stream, _opened(stream, path) as image:
+            picture = Picture(image, _bits(image))  # loading forgets them
             image.load()
-            taken = np.ascontiguousarray(upright(pixels(image), _orientation(image)))
+            taken = np.ascontiguousarray(upright(pixels(picture), _orientation(image)))
             return taken if taken.flags.writeable else taken.copy()
     except (DataError, MemoryError):
         raise
@@ -94,7 +105,7 @@ def image_kind(path: str | Path) -> Kind:
     try:
         with path.open("rb") as stream, _opened(stream, path) as image:
             width, height, orientation = _header(image, path)
-            deep = image.mode in _GREY_16 or any("16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+            deep = image.mode in _GREY_16 or _bits(image) > 8
             clear = image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
             return Kind(image.format or "", image.mode, (height, width), orientation, clear, deep)
     except (DataError, MemoryError):
@@ -165,14 +176,28 @@ def _opened(stream: BinaryIO, path: Path) -> Image.Image:
     return image
 
 
-def rgb(image: Image.Image) -> np.ndarray:
-    """(H, W, 3) uint8 of a loaded image, as the head of this file says; not laid upright yet."""
+def rgb(picture: Picture) -> np.ndarray:
+    """(H, W, 3) uint8, as the head of this file says; not laid upright yet."""
+    image = picture.image
     if image.mode in _GREY_16:
         return np.repeat(_eight_bit(image)[:, :, None], 3, axis=2)
     if image.mode not in _TO_RGB:
         raise ValueError(f"pixels of kind '{image.mode}' have no agreed way to become RGB")
     image.info.pop("transparency", None)  # else Pillow would look for a colour to stand for it
     return np.array(image.convert("RGB"))
+
+
+def _bits(image: Image.Image) -> int:
+    """Bits a channel by the header of an image that is not loaded yet; 8 where it does not say.
+
+    PNG: by the name of what Pillow's decoder makes pixels of, such as `1`, `L;2`, `P;4`, `RGB;16B`; in BMP's own, such
+    as `BGR;16`, the number counts all channels. TIFF: the largest of the tag's numbers, one a channel.
+    """
+    if isinstance(image, TiffImageFile):
+        return max(image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (8,)))
+    modes = [tile[3] for tile in getattr(image, "tile", ()) if isinstance(tile[3], str)]
+    found = re.fullmatch(r"(?:(?:L|P|I|LA|RGBA?);)?(1|2|4|16)B?", modes[0]) if modes else None
+    return int(found[1]) if found else 8
 
 
 def _eight_bit(image: Image.Image) -> np.ndarray:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from segwright.datasets.base import IGNORE
 from segwright.errors import DataError
-from segwright.images import decoded, read_image, rgb
+from segwright.images import Picture, decoded, read_image, rgb
 
 LOSSY = (".jpeg", ".jpg", ".webp")
 """Endings of files whose pixels may have changed when they were written."""
@@ -26,8 +26,8 @@ _STRIP_PX = 1 << 18
 def read_values(path: str | Path) -> np.ndarray:
     """The stored values, (H, W) uint8, uint16 or int32.
 
-    Grey: the grey levels, whatever their depth; a 1-bit image: 0 and 1; a palette image: the palette's indices; an RGB
-    image whose channels are equal: one of them. Transparency is dropped.
+    Grey: the grey levels as stored, whatever their depth (0 and 1 of 1 bit, 0 to 3 of 2 bits); a palette image: the
+    palette's indices; an RGB image whose channels are equal: one of them. Transparency is dropped.
 
     `DataError`, naming the file, if it cannot be read, or holds colours or fractions.
     """
@@ -156,21 +156,24 @@ class _Known:
         return distances.argmin(1).astype(np.uint8)
 
 
-def _values(image: Image.Image) -> np.ndarray:
+def _values(picture: Picture) -> np.ndarray:
+    image = picture.image
     stored = np.asarray(image)
+    if image.mode == "L" and picture.bits in (2, 4):
+        return stored // (255 // (2**picture.bits - 1))  # Pillow spread them over 0 to 255
     if image.mode in ("LA", "La", "PA"):
         stored = stored[..., 0]
     if stored.dtype == bool:
         return stored.astype(np.uint8)
     if stored.ndim == 3:
-        return _one_channel(image)
+        return _one_channel(picture)
     if np.issubdtype(stored.dtype, np.floating):
         return _whole(stored)
     return stored.astype(stored.dtype.newbyteorder("="))
 
 
-def _one_channel(image: Image.Image) -> np.ndarray:
-    pixels = rgb(image)
+def _one_channel(picture: Picture) -> np.ndarray:
+    pixels = rgb(picture)
     if (pixels[..., :1] != pixels[..., 1:]).any():
         raise ValueError("it holds colours, not class ids; list the classes with their colours")
     return pixels[..., 0]
@@ -183,5 +186,7 @@ def _whole(values: np.ndarray) -> np.ndarray:
     return ids.astype(np.int32)
 
 
-def _grey(image: Image.Image) -> np.ndarray:
-    return np.asarray(image) if image.mode == "L" else np.asarray(Image.fromarray(rgb(image)).convert("L"))
+def _grey(picture: Picture) -> np.ndarray:
+    if picture.image.mode == "L":
+        return np.asarray(picture.image)
+    return np.asarray(Image.fromarray(rgb(picture)).convert("L"))
