@@ -54,6 +54,17 @@ def test_the_numbers_of_its_own_data_are_kept_in_the_run_too(finished, painted, 
     assert (run / "evaluation/metrics_test.json").read_text() == kept, "they are other data"
 
 
+def test_data_in_another_layout_than_the_runs_are_found_out(finished, painted, tmp_path, caplog):
+    segwright.convert(painted, tmp_path / "folder", to="folder")
+    own = segwright.evaluate(finished / "best.pth", output=tmp_path / "own", pictures=False)
+    with caplog.at_level("INFO", "segwright"):
+        other = segwright.evaluate(
+            finished / "best.pth", output=tmp_path / "o", pictures=False, flags={"data.root": str(tmp_path / "folder")}
+        )
+    assert "is read as data.name=folder, not as coco" in caplog.text
+    assert other["iou"] == own["iou"] > 0
+
+
 @pytest.mark.slow
 def test_threshold_auto_is_the_best_on_valid(finished, tmp_path):
     auto = segwright.evaluate(finished / "best.pth", output=tmp_path, threshold="auto")["threshold"]

@@ -1,5 +1,6 @@
 """All sections of a configuration together: the one place that knows every part's dataclass."""
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -45,6 +46,8 @@ class RunConfig:
         if self.best_as is not None and Path(self.best_as).name != self.best_as:
             raise ConfigError(f"run.best_as is '{self.best_as}'; it is a name in the run's folder. Give one without /.")
 
+
+log = logging.getLogger("segwright")
 
 SCHEMA: dict[str, Any] = {
     "model": ModelConfig,
@@ -230,7 +233,23 @@ def gather(
 
 
 def _without_other_reader(base: Mapping[str, Any], values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The base; without its data section where the values name another reader, which has other keys."""
+    """The base; without its data section where the values name another reader, which has other keys, or a folder that
+    another reader knows and this one does not."""
     own, new = base.get("data") or {}, values.get("data") or {}
-    other = isinstance(new, Mapping) and new.get("name") is not None and new["name"] != own.get("name")
-    return {key: value for key, value in base.items() if key != "data"} if other else base
+    if not isinstance(new, Mapping):
+        return base
+    name = new.get("name") or _other_layout(own.get("name"), own.get("root"), new.get("root"))
+    if name is None or name == own.get("name"):
+        return base
+    return {key: value for key, value in base.items() if key != "data"}
+
+
+def _other_layout(reader: str | None, before: Any, root: Any) -> str | None:
+    """The reader that knows a new data folder, where the one that read the folder before does not. Says so."""
+    if reader is None or reader not in READERS or root in (None, before) or not Path(root).is_dir():
+        return None
+    other, knows = detect(root), getattr(READERS[reader], "recognises", None)
+    if other == reader or knows is None or knows(Path(root)) or not READERS[other].recognises(Path(root)):
+        return None
+    log.info("%s is read as data.name=%s, not as %s as the data before", root, other, reader)
+    return other
