@@ -5,6 +5,7 @@ import dataclasses
 import inspect
 import itertools
 import textwrap
+import typing
 from pathlib import Path
 
 from segwright.registry import Catalogue
@@ -29,14 +30,23 @@ def docs_of(cls: type) -> dict[str, str]:
     return out
 
 
+def choices(hint: object) -> list[str]:
+    """The values that a type of literals takes, however deep they lie in it."""
+    if typing.get_origin(hint) is typing.Literal:
+        return [str(value) for value in typing.get_args(hint)]
+    return [value for one in typing.get_args(hint) for value in choices(one)]
+
+
 def rows(cls: type, section: str) -> list[str]:
     """A table row a field. Raises `KeyError` for a field without its string."""
-    texts, lines = docs_of(cls), ["| key | default | meaning |", "| --- | --- | --- |"]
+    hints, texts, lines = typing.get_type_hints(cls), docs_of(cls), ["| key | default | meaning |", "| --- | --- | --- |"]
     for field in dataclasses.fields(cls):
         own = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
         default = BASE.get(section, {}).get(field.name, own)
         shown = "required" if default is dataclasses.MISSING else f"`{default}`"
-        lines.append(f"| `{section}.{field.name}` | {shown} | {texts[field.name]} |")
+        known = choices(hints[field.name])
+        among = f" One of {', '.join(f'`{value}`' for value in known)}." if known else ""
+        lines.append(f"| `{section}.{field.name}` | {shown} | {texts[field.name]}{among} |")
     return lines
 
 

@@ -27,7 +27,7 @@ BARE = ".no_decay"
 @dataclass(frozen=True, kw_only=True)
 class Config:
     name: Literal["adamw", "sgd"] = "adamw"
-    """Which one."""
+    """The optimizer."""
     lr: float = 1e-3
     """Learning rate; the head's unless `lr_head` is given."""
     lr_head: float | None = None
