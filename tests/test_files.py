@@ -10,7 +10,7 @@ import torch
 
 from segwright import checkpoint
 from segwright.errors import SegwrightError, WeightsError
-from segwright.files import remove_leftovers, write_atomic, write_text
+from segwright.files import draft_of, is_draft, remove_leftovers, write_atomic, write_text
 
 HEADER = {"model": {}, "config": {}, "classes": ["crack"], "mean": [0.5] * 3, "std": [0.5] * 3}
 
@@ -45,6 +45,30 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_no_draft(tmp_path):
     assert (tmp_path / "a").read_text() == "old"
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError, MemoryError])
+def test_whatever_ends_a_write_leaves_no_draft_and_stays_what_it_is(tmp_path, error):
+    def half(file):
+        file.write(b"new")
+        raise error
+
+    with pytest.raises(error):
+        write_atomic(tmp_path / "a", half)
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["a" * 255, "ä" * 127])
+def test_a_name_as_long_as_any_can_be_is_written(tmp_path, name):
+    write_text(tmp_path / name, "x")
+    assert names(tmp_path) == [name]
+
+
+def test_drafts_of_two_long_names_with_one_beginning_differ(tmp_path):
+    one, other = draft_of(tmp_path / ("a" * 200)), draft_of(tmp_path / ("a" * 201))
+    assert one != other
+    assert is_draft(one)
+    assert is_draft(other)
+
+
 @pytest.mark.slow
 def test_a_full_disk_keeps_the_last_checkpoint(tmp_path):
     path = tmp_path / "last.pth"
@@ -62,10 +86,10 @@ def test_a_folder_that_is_a_file_is_one_clear_error(tmp_path):
 
 
 def test_leftovers_of_a_kill_are_removed_and_nothing_else(tmp_path):
-    for name in (".last.pth.77.tmp", "last.pth", ".hidden"):
+    for name in (".last.pth.77.tmp", draft_of(tmp_path / "last.pth").name, "last.pth", ".hidden", ".mine.tmp"):
         (tmp_path / name).write_text("x")
     remove_leftovers(tmp_path)
-    assert names(tmp_path) == [".hidden", "last.pth"]
+    assert names(tmp_path) == [".hidden", ".mine.tmp", "last.pth"]
 
 
 class Evil:

@@ -122,6 +122,19 @@ def test_one_bad_file_is_reported_and_the_others_are_done(finished, painted, tmp
     assert left.value.code == 1
 
 
+def test_an_image_whose_name_leaves_no_room_for_its_masks_is_reported_and_the_others_are_done(finished, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    fits, long = "a" * 243, "b" * 244  # 255 bytes with _overlay.png, and one more
+    for stem in (fits, long, "c"):
+        Image.new("RGB", (64, 64)).save(folder / f"{stem}.png")
+    result = segwright.infer(finished / "best.pth", folder, tmp_path / "out")
+    assert [path.name for path in result.written] == [f"{fits}_mask.png", "c_mask.png"]
+    ((name, told),) = result.failed.items()
+    assert Path(name).stem == long
+    assert "256 bytes" in told
+
+
 def test_a_glob_and_a_single_file_work_and_nothing_is_an_error(finished, painted, tmp_path):
     weights = finished / "best.pth"
     one = next((painted / "test").glob("*.jpg"))

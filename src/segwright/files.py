@@ -6,6 +6,7 @@ stands until the new one is whole.
 
 import os
 import re
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -13,16 +14,19 @@ from typing import BinaryIO
 from segwright.errors import SegwrightError
 
 DRAFT = re.compile(r"\..+\.\d+\.tmp")
+NAME_BYTES = 255
+"""The longest name of a file that the usual file systems take."""
 
 
 def write_atomic(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
     """Calls `write` with a file that becomes `path` only when all of it is on the disk. Makes the folder.
 
     Raises:
-        SegwrightError: the folder cannot be written or the disk is full; what stood at `path` still stands.
+        SegwrightError: the folder cannot be written or the disk is full; what stood at `path` still stands, as it does
+            after any other error of `write`, or a Ctrl-C.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = draft_of(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:
@@ -31,12 +35,20 @@ def write_atomic(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
         _sync_folder(path.parent)
-    except (OSError, RuntimeError) as error:
+    except BaseException as error:
         _forget(temporary)
+        if not isinstance(error, OSError | RuntimeError):
+            raise
         raise SegwrightError(
             f"{path} could not be written ({error}). What stood there before is unharmed. "
             "Free some space, or choose a folder that can be written."
         ) from None
+
+
+def draft_of(path: Path) -> Path:
+    """Under which name this process writes `path`: beside it, and short, as its own name may be very long."""
+    told_apart = zlib.crc32(os.fsencode(path.name))
+    return path.with_name(f".{path.name[:20]}.{told_apart:08x}.{os.getpid()}.tmp")
 
 
 def _sync_folder(folder: Path) -> None:
@@ -76,4 +88,5 @@ def is_draft(path: Path) -> bool:
 def remove_leftovers(folder: Path) -> None:
     """Temporary files that a kill left behind."""
     for leftover in folder.glob(".*.tmp"):
-        leftover.unlink(missing_ok=True)
+        if is_draft(leftover):
+            leftover.unlink(missing_ok=True)

@@ -52,14 +52,10 @@ def write_block(path: Path, nbytes: int, fill: Callable[[np.ndarray], None]) -> 
     """
 
     def write(file: BinaryIO) -> None:
-        try:
-            _reserve(file, nbytes)
-            block = np.memmap(file.name, np.uint8, "r+", shape=(nbytes,))
-            fill(block)
-            block.flush()
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
+        _reserve(file, nbytes)
+        block = np.memmap(file.name, np.uint8, "r+", shape=(nbytes,))
+        fill(block)
+        block.flush()
 
     write_atomic(path, write)
 

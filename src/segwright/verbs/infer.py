@@ -2,6 +2,7 @@
 
 import glob
 import logging
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ import torch
 from segwright.drawing.classes import class_colours
 from segwright.drawing.overlays import overlay
 from segwright.errors import DataError, SegwrightError
+from segwright.files import NAME_BYTES
 from segwright.images import IMAGE_SUFFIXES, TO_LOOK_AT, read_image, write_png
 from segwright.progress import bar
 from segwright.transforms import Size, resize
@@ -49,7 +51,7 @@ def infer(
     A mask holds 0 and 255 for one class, else the class ids, with a palette of the classes' colours. With a tree of
     classes there are `<stem>_<level>_mask.png` and `<stem>_<level>_overlay.png` of its upper levels, too.
     All are marked as predictions (`segwright.images.is_prediction`), so that no search for masks takes them for truth.
-    A file that cannot be read is reported and left out; the others are done.
+    A file that cannot be read, or whose name leaves no room for that, is reported and left out; the others are done.
 
     Raises:
         DataError: `inputs` names no image.
@@ -101,6 +103,7 @@ class NotPredicted(SegwrightError):
 def infer_one(loaded: Loaded, path: Path, stem: Path) -> Path:
     """Predicts one file and writes both pictures. Gives the mask's path. Raises `NotPredicted`."""
     try:
+        stop_on_long_name(stem.name + endings(loaded)[-1])
         image = read_image(path)
         masks = level_masks(loaded, image)
     except SegwrightError as error:
@@ -115,6 +118,22 @@ def infer_one(loaded: Loaded, path: Path, stem: Path) -> Path:
         laid = overlay(image, mask, colours)
         write_png(stem.with_name(named + "_overlay.png"), laid, effort=TO_LOOK_AT, prediction=True)
     return stem.with_name(stem.name + "_mask.png")
+
+
+def endings(loaded: Loaded) -> list[str]:
+    """What follows an image's name in the names of its pictures, the longest last."""
+    tree = loaded.predictor.tree
+    levels = ["", *(f"_{level}" for level in tree.hierarchy.level_names[:-1])] if tree else [""]
+    return sorted((level + kind for level in levels for kind in MADE_BY_US), key=len)
+
+
+def stop_on_long_name(name: str) -> None:
+    """Raises `DataError` for a name that no file can have."""
+    if (length := len(os.fsencode(name))) > NAME_BYTES:
+        raise DataError(
+            f"its picture would be called {name}, {length} bytes, and the name of a file has at most {NAME_BYTES}. "
+            "Give the image a shorter name."
+        )
 
 
 def level_masks(loaded: Loaded, image: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
