@@ -13,8 +13,9 @@ import segwright
 from segwright.cli import main
 from segwright.datasets import READERS
 from segwright.errors import ConfigError, DataError, WeightsError
-from segwright.images import is_prediction, read_image
+from segwright.images import is_prediction, read_image, write_png
 from segwright.verbs.infer import predict_image
+from segwright.verbs.infer_names import find_images
 from segwright.verbs.loading import load_model
 
 KEYS = {"iou", "dice", "precision", "recall", "threshold", "num_images", "weights"}
@@ -133,6 +134,24 @@ def test_an_image_whose_name_leaves_no_room_for_its_masks_is_reported_and_the_ot
     ((name, told),) = result.failed.items()
     assert Path(name).stem == long
     assert "256 bytes" in told
+
+
+def test_photographs_that_are_called_as_masks_are_predicted_and_what_is_left_out_is_said(finished, tmp_path, caplog):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("face.JPG", "face_mask.png", "gas_mask.png", "an_overlay.png"):
+        Image.new("RGB", (64, 64)).save(folder / name)
+    write_png(folder / "old_mask.png", np.zeros((64, 64), np.uint8), prediction=True)
+    result = segwright.infer(finished / "best.pth", folder, tmp_path / "out")
+    assert {path.name for path in result.written} == {"face_mask.png", "gas_mask_mask.png", "an_overlay_mask.png"}
+    (told,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert "2 of 5 images are left out: 1 that infer wrote, and 1 that are called as the mask" in told.getMessage()
+    assert "face_mask.png" in told.getMessage()
+
+
+def test_nothing_is_said_where_nothing_is_left_out(painted, caplog):
+    assert len(find_images(painted / "test")) == 3
+    assert not caplog.records
 
 
 def test_a_glob_and_a_single_file_work_and_nothing_is_an_error(finished, painted, tmp_path):

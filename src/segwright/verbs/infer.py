@@ -1,9 +1,6 @@
 """`segwright infer`: masks and overlays for a file, a folder or a glob."""
 
-import glob
 import logging
-import os
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,16 +11,14 @@ import torch
 
 from segwright.drawing.classes import class_colours
 from segwright.drawing.overlays import overlay
-from segwright.errors import DataError, SegwrightError
-from segwright.files import NAME_BYTES
-from segwright.images import IMAGE_SUFFIXES, TO_LOOK_AT, read_image, write_png
+from segwright.errors import SegwrightError
+from segwright.images import TO_LOOK_AT, read_image, write_png
 from segwright.progress import bar
 from segwright.transforms import Size, resize
+from segwright.verbs.infer_names import ENDINGS, find_images, output_names, stop_on_long_name
 from segwright.verbs.loading import Loaded, load_model
 
 log = logging.getLogger("segwright")
-
-MADE_BY_US = ("_mask.png", "_overlay.png")
 
 
 @dataclass
@@ -73,29 +68,6 @@ def infer(
     return result
 
 
-def find_images(inputs: str | Path) -> list[Path]:
-    """The image files that a path or glob names, sorted; our own outputs are left out."""
-    path = Path(inputs)
-    if path.is_dir():
-        found = [p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES]
-    elif path.is_file():
-        return [path]
-    else:
-        found = [Path(p) for p in glob.glob(str(inputs), recursive=True) if Path(p).suffix.lower() in IMAGE_SUFFIXES]
-    files = sorted(p for p in found if not p.name.endswith(MADE_BY_US) and not p.name.startswith("."))
-    if not files:
-        raise DataError(f"{inputs} names no image. Give a file, a folder or a pattern of {', '.join(IMAGE_SUFFIXES)}.")
-    return files
-
-
-def output_names(files: Sequence[Path]) -> list[str]:
-    """A name for each file's outputs: its stem, or its whole name where two files share a stem."""
-    stems = Counter(path.stem for path in files)
-    names = [path.stem if stems[path.stem] == 1 else path.name for path in files]
-    times = Counter(names)
-    return [name if times[name] == 1 else f"{i:06d}_{name}" for i, name in enumerate(names)]
-
-
 class NotPredicted(SegwrightError):
     """One image among many that cannot be read or predicted."""
 
@@ -124,16 +96,7 @@ def endings(loaded: Loaded) -> list[str]:
     """What follows an image's name in the names of its pictures, the longest last."""
     tree = loaded.predictor.tree
     levels = ["", *(f"_{level}" for level in tree.hierarchy.level_names[:-1])] if tree else [""]
-    return sorted((level + kind for level in levels for kind in MADE_BY_US), key=len)
-
-
-def stop_on_long_name(name: str) -> None:
-    """Raises `DataError` for a name that no file can have."""
-    if (length := len(os.fsencode(name))) > NAME_BYTES:
-        raise DataError(
-            f"its picture would be called {name}, {length} bytes, and the name of a file has at most {NAME_BYTES}. "
-            "Give the image a shorter name."
-        )
+    return sorted((level + kind for level in levels for kind in ENDINGS), key=len)
 
 
 def level_masks(loaded: Loaded, image: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
