@@ -15,7 +15,7 @@ from segwright.datasets import READERS
 from segwright.errors import ConfigError, DataError, WeightsError
 from segwright.images import is_prediction, read_image, write_png
 from segwright.verbs.infer import predict_image
-from segwright.verbs.infer_names import find_images
+from segwright.verbs.infer_names import find_images, output_names
 from segwright.verbs.loading import load_model
 
 KEYS = {"iou", "dice", "precision", "recall", "threshold", "num_images", "weights"}
@@ -169,6 +169,23 @@ def test_two_files_with_one_stem_do_not_overwrite_each_other(finished, tmp_path)
     for name in ("a.png", "a.jpg"):
         Image.new("RGB", (64, 64)).save(folder / name)
     assert len({p.name for p in segwright.infer(finished / "best.pth", folder, tmp_path / "out").written}) == 2
+
+
+@pytest.mark.parametrize(
+    ("files", "names"),
+    [
+        (["a.png", "b.png"], ["a", "b"]),
+        (["a.png", "a_coarse.png", "b.png"], ["a.png", "a_coarse.png", "b"]),
+        (["a.jpg", "a.png", "b.png"], ["a.jpg", "a.png", "b"]),
+        (["a.jpg", "a.png", "a.png.png"], ["a.jpg", "000001_a.png", "a.png.png"]),
+        (["x/a.png", "y/a.png"], ["000000_a.png", "000001_a.png"]),
+        (["000001_a.png.png", "x/a.png", "y/a.png"], ["000001_a.png.png", "000001_a.png", "000002_a.png"]),
+    ],
+)
+def test_no_two_pictures_have_one_name_also_of_a_trees_levels(files, names):
+    endings = ["_mask.png", "_coarse_mask.png", "_coarse_overlay.png"]
+    assert output_names([Path(file) for file in files], endings) == names
+    assert len({name + ending for name in names for ending in endings}) == len(names) * len(endings)
 
 
 def test_load_gives_logits_at_input_size(finished):

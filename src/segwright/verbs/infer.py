@@ -55,7 +55,7 @@ def infer(
     files = find_images(inputs)
     loaded = load_model(weights, config, flags, overrides)
     result = Inference(Path(save))
-    names = output_names(files)
+    names = output_names(files, endings(loaded))
     with bar("infer", len(files)) as progress:
         for path, name in zip(files, names, strict=True):
             try:

@@ -66,12 +66,19 @@ def _image_of(picture: Path) -> str:
     return next(picture.name.removesuffix(ending) for ending in ENDINGS if picture.name.endswith(ending))
 
 
-def output_names(files: Sequence[Path]) -> list[str]:
-    """A name for each file's outputs: its stem, or its whole name where two files share a stem."""
-    stems = Counter(path.stem for path in files)
-    names = [path.stem if stems[path.stem] == 1 else path.name for path in files]
-    times = Counter(names)
-    return [name if times[name] == 1 else f"{i:06d}_{name}" for i, name in enumerate(names)]
+def output_names(files: Sequence[Path], endings: Sequence[str]) -> list[str]:
+    """A name for each file's pictures, which are called that and one of the endings each: its stem; where two pictures
+    would be called the same, the whole names of their files, and then those with a number."""
+    ways = [(path.stem, path.name, f"{number:06d}_{path.name}") for number, path in enumerate(files)]
+    chosen = [0] * len(files)
+    while True:
+        names = [way[which] for way, which in zip(ways, chosen, strict=True)]
+        times = Counter(name + ending for name in names for ending in endings)
+        clashing = [row for row, name in enumerate(names) if any(times[name + ending] > 1 for ending in endings)]
+        if not clashing:
+            return names
+        for row in clashing:  # numbers differ, so that this comes to an end
+            chosen[row] = min(chosen[row] + 1, len(ways[row]) - 1)
 
 
 def stop_on_long_name(name: str) -> None:
