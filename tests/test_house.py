@@ -52,7 +52,7 @@ SEEN_BY_ITS_FLOOR = {"datasets", "hierarchy", "images", "nnunet", "pretrained"}
 models' weights; and the folder of trainers in `nnunet`, which the command line prints."""
 FENCES = {
     "accelerate": {"engine"},
-    "cv2": {"transforms"},
+    "cv2": {"images", "transforms"},
     "deepspeed": {"engine"},
     "matplotlib": {"drawing"},
     "nnunetv2": {"nnunet"},

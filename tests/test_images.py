@@ -4,13 +4,14 @@ import struct
 import zlib
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from segwright import images
 from segwright.errors import DataError, SegwrightError
-from segwright.images import image_size, is_prediction, read_image, write_png
+from segwright.images import image_kind, image_size, is_prediction, read_image, write_png
 
 GREY = np.arange(24, dtype=np.uint8).reshape(4, 6) * 10
 RGB = np.stack([GREY, 255 - GREY, GREY // 2], axis=2)
@@ -94,6 +95,42 @@ def test_sixteen_bit_grey_is_scaled_from_its_full_range(tmp_path, name):
 def test_eight_bit_values_in_a_sixteen_bit_file_are_taken_as_they_are(tmp_path):
     values = np.array([[0, 255], [17, 128]], np.uint16)
     np.testing.assert_array_equal(read_image(saved(tmp_path, Image.fromarray(values))), as_grey(values))
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.tif"])
+@pytest.mark.parametrize("alpha", [False, True])
+def test_sixteen_bit_colours_are_scaled_as_sixteen_bit_grey_is(tmp_path, name, alpha):
+    """12 bits, the highest 4095: 4095 / 257 = 15.93, the nearest is 16. Of at most 255: as they are."""
+    wide = np.random.default_rng(0).integers(0, 4096, (5, 6, 3 + alpha)).astype(np.uint16)
+    wide[0, 0] = 4095
+    write_deep(tmp_path / name, wide)
+    np.testing.assert_array_equal(read_image(tmp_path / name), (wide[..., :3] + 128) // 257)
+    write_deep(tmp_path / name, wide % 256)
+    np.testing.assert_array_equal(read_image(tmp_path / name), wide[..., :3] % 256)
+    assert image_kind(tmp_path / name).deep
+
+
+def write_deep(path: Path, rgb: np.ndarray) -> None:
+    order = [2, 1, 0, 3][: rgb.shape[2]]  # OpenCV's own
+    assert cv2.imwrite(str(path), rgb[..., order])
+
+
+def test_sixteen_bit_colours_that_lie_on_a_side_are_set_upright(tmp_path):
+    """6: turned a quarter to the right. A chunk of EXIF: the tag 0x0112, a short, one of it, 6."""
+    wide = np.arange(90, dtype=np.uint16).reshape(5, 6, 3)
+    write_deep(tmp_path / "x.png", wide)
+    tag = b"MM\0*\0\0\0\x08" + struct.pack(">HHHIHHI", 1, 0x0112, 3, 1, 6, 0, 0)
+    chunk = struct.pack(">I", len(tag)) + b"eXIf" + tag + struct.pack(">I", zlib.crc32(b"eXIf" + tag))
+    whole = (tmp_path / "x.png").read_bytes()
+    (tmp_path / "x.png").write_bytes(whole[:33] + chunk + whole[33:])  # 33: behind the header
+    np.testing.assert_array_equal(read_image(tmp_path / "x.png"), np.rot90(wide, -1))
+
+
+def test_sixteen_bit_colours_that_cannot_be_decoded_whole_are_refused(tmp_path, monkeypatch):
+    write_deep(tmp_path / "x.png", np.arange(90, dtype=np.uint16).reshape(5, 6, 3))
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: None)
+    with pytest.raises(DataError, match=r"x\.png cannot be read: its colours of 16 bits .* Replace it"):
+        read_image(tmp_path / "x.png")
 
 
 def test_big_endian_sixteen_bit_tiff(tmp_path):

@@ -3,6 +3,7 @@
 import struct
 import zlib
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -91,6 +92,19 @@ def test_sixteen_bit_values_are_kept_by_one_reader_and_refused_by_the_other(name
     np.testing.assert_array_equal(read_values(path), values)
     with pytest.raises(DataError, match=rf"{name} holds values from 0 to 65535"):
         read_indices(path)
+
+
+@pytest.mark.parametrize("name", ["m.png", "m.tif"])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_colours_of_sixteen_bit_whose_channels_are_equal_keep_their_values(name, channels, tmp_path):
+    wide = np.repeat(np.array([[0, 1, 2], [300, 254, 65535]], np.uint16)[..., None], channels, axis=2)
+    assert cv2.imwrite(str(tmp_path / name), wide)
+    np.testing.assert_array_equal(read_values(tmp_path / name), wide[..., 0])
+    assert cv2.imwrite(str(tmp_path / name), wide[:1])
+    assert read_indices(tmp_path / name).tolist() == [[0, 1, 2]]
+    assert cv2.imwrite(str(tmp_path / name), wide + np.arange(channels, dtype=np.uint16))
+    with pytest.raises(DataError, match=f"{name}.*it holds colours"):
+        read_values(tmp_path / name)
 
 
 def test_negative_values_are_refused(tmp_path):

@@ -6,8 +6,8 @@ How each kind of pixel becomes RGB:
 - grey, 1-bit, palette, YCbCr, CMYK: as Pillow converts them; colour profiles are not applied;
 - transparency (RGBA, LA, a palette's or a colour key): dropped. The stored colours stay; nothing is laid on black or
   white;
-- 16-bit grey: 0..65535 becomes 0..255. An image whose values are all at most 255 is taken as it is: it is an 8-bit
-  image in a 16-bit file, for as 16-bit grey all of it would be black;
+- 16 bits, grey or RGB: 0..65535 becomes 0..255. An image whose values are all at most 255 is taken as it is: it is an
+  8-bit image in a 16-bit file, for as 16 bits all of it would be black;
 - of a file with several frames or pages, the first.
 Everything else (floating point, Lab, 32-bit values above 65535) is refused.
 """
@@ -53,9 +53,19 @@ def read_image(path: str | Path) -> np.ndarray:
 class Picture:
     """A loaded image, and what loading changed of it."""
 
+    path: Path
     image: Image.Image
     bits: int
-    """Of a grey level, index or channel in the file. Pillow makes 8 of 2 and 4."""
+    """Of a grey level, index or channel in the file. Pillow makes 8 of 2 and 4, and of 16 in colour."""
+
+    def colours(self) -> np.ndarray:
+        """The stored values of an RGB or RGBA image, (H, W, 3) uint8 or uint16; not laid upright yet.
+
+        `ValueError` where they cannot be had.
+        """
+        assert self.image.mode in ("RGB", "RGBA"), self.image.mode
+        narrow = np.asarray(self.image)[..., :3]
+        return narrow if self.bits <= 8 else _sixteen_bit(self, narrow)
 
 
 def decoded(path: str | Path, pixels: Callable[[Picture], np.ndarray]) -> np.ndarray:
@@ -66,7 +76,7 @@ def decoded(path: str | Path, pixels: Callable[[Picture], np.ndarray]) -> np.nda
     path = Path(path)
     try:
         with path.open("rb") as stream, _opened(stream, path) as image:
-            picture = Picture(image, _bits(image))  # loading forgets them
+            picture = Picture(path, image, _bits(image))  # loading forgets them
             image.load()
             taken = np.ascontiguousarray(upright(pixels(picture), _orientation(image)))
             return taken if taken.flags.writeable else taken.copy()
@@ -180,7 +190,9 @@ def rgb(picture: Picture) -> np.ndarray:
     """(H, W, 3) uint8, as the head of this file says; not laid upright yet."""
     image = picture.image
     if image.mode in _GREY_16:
-        return np.repeat(_eight_bit(image)[:, :, None], 3, axis=2)
+        return np.repeat(_eight_bit(np.asarray(image))[:, :, None], 3, axis=2)
+    if image.mode in ("RGB", "RGBA") and picture.bits > 8:
+        return _eight_bit(picture.colours())
     if image.mode not in _TO_RGB:
         raise ValueError(f"pixels of kind '{image.mode}' have no agreed way to become RGB")
     image.info.pop("transparency", None)  # else Pillow would look for a colour to stand for it
@@ -200,11 +212,27 @@ def _bits(image: Image.Image) -> int:
     return int(found[1]) if found else 8
 
 
-def _eight_bit(image: Image.Image) -> np.ndarray:
-    values = np.asarray(image)
+def _sixteen_bit(picture: Picture, narrow: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint16 RGB, by OpenCV; `narrow`, uint8, are the same by Pillow, which keeps the high bytes alone."""
+    import cv2  # here, for hardly any file needs it
+
+    image = picture.image
+    tags = image.tag_v2 if isinstance(image, TiffImageFile) else {}
+    together = tags.get(TiffImagePlugin.PLANAR_CONFIGURATION, 1) == 1  # the channels; else both read nonsense
+    read = cv2.imdecode(np.fromfile(picture.path, np.uint8), cv2.IMREAD_UNCHANGED) if together else None
+    wide: np.ndarray = (
+        read[..., 2::-1] if read is not None and read.ndim == 3 else narrow
+    )  # OpenCV's order is BGR or BGRA
+    if wide.dtype != np.uint16 or not np.array_equal(np.right_shift(wide, 8), narrow):
+        raise ValueError("its colours of 16 bits are stored in a way that cannot be decoded without loss")
+    return wide
+
+
+def _eight_bit(values: np.ndarray) -> np.ndarray:
+    """(...) of any depth -> (...) uint8."""
     low, high = int(values.min()), int(values.max())
     if low < 0 or high > 65535:
-        raise ValueError(f"its grey values run from {low} to {high}, outside 16 bit (0 to 65535)")
+        raise ValueError(f"its values run from {low} to {high}, outside 16 bit (0 to 65535)")
     if high <= 255:
         return values.astype(np.uint8)
     return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)  # 65535 = 255 * 257

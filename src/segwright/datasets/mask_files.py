@@ -166,14 +166,13 @@ def _values(picture: Picture) -> np.ndarray:
     if stored.dtype == bool:
         return stored.astype(np.uint8)
     if stored.ndim == 3:
-        return _one_channel(picture)
+        return _one_channel(picture.colours() if image.mode in ("RGB", "RGBA") else rgb(picture))
     if np.issubdtype(stored.dtype, np.floating):
         return _whole(stored)
     return stored.astype(stored.dtype.newbyteorder("="))
 
 
-def _one_channel(picture: Picture) -> np.ndarray:
-    pixels = rgb(picture)
+def _one_channel(pixels: np.ndarray) -> np.ndarray:
     if (pixels[..., :1] != pixels[..., 1:]).any():
         raise ValueError("it holds colours, not class ids; list the classes with their colours")
     return pixels[..., 0]
