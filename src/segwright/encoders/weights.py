@@ -4,17 +4,16 @@ Nothing in a file can run: pickles are read with `weights_only=True`, safetensor
 """
 
 import argparse
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
+from segwright import checkpoint
 from segwright.encoders.layouts import LAYOUTS, Layout, find_layout
 from segwright.errors import WeightsError
 
@@ -27,30 +26,26 @@ WRAPPERS = ("state_dict", "model", "teacher", "visionfm_state_dict")
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
     """The tensors of a `.safetensors` file or of a checkpoint that PyTorch saved. `WeightsError`: it cannot be read."""
+    return tensors_in(read_file(path), f"'{path}'")
+
+
+def read_file(path: str | Path) -> Any:
+    """What such a file holds, tensors or whatever stands around them. `WeightsError`: it cannot be read."""
     path = Path(path)
     if not path.is_file():
         raise WeightsError(f"There is no weight file '{path}'. Check the path.")
+    if path.suffix != ".safetensors":
+        return checkpoint.read_plain(path, [argparse.Namespace])  # RETFound's options: plain values
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):  # RETFound's options: plain values
-            found = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
         raise WeightsError(
-            f"'{path}' is no plain checkpoint: it is damaged, or holds Python objects, which could run code while they "
-            f"are read ({_first_line(error)}). Save its state_dict alone, or convert it to .safetensors."
+            f"'{path}' cannot be read as safetensors ({str(error).rstrip('. ')}): it is cut off, damaged or of another "
+            "kind. Get it again."
         ) from error
-    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise WeightsError(
-            f"'{path}' cannot be read as a weight file: {_first_line(error)}. It may be cut off, or of another kind; "
-            "get it again."
-        ) from error
-    return _unwrap(found, f"'{path}'")
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")
-
-
-def _unwrap(found: Any, what: str) -> dict[str, Tensor]:
+def tensors_in(found: Any, what: str) -> dict[str, Tensor]:
     """The state dict inside a checkpoint."""
     for key in WRAPPERS:
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
@@ -72,7 +67,7 @@ def to_mit(state_dict: Mapping[str, Any], model: nn.Module) -> dict[str, Tensor]
     Raises:
         WeightsError: an unknown layout; a key that is missing, unexpected or of another shape.
     """
-    tensors = _unwrap(state_dict, "The checkpoint")
+    tensors = tensors_in(state_dict, "The checkpoint")
     found = find_layout(tensors)
     if found is None:
         raise WeightsError(
