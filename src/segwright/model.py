@@ -55,7 +55,8 @@ class EncoderConfig:
     """Any timm model with features, or an alias (segformer_b0, mobilenet_v3_small)."""
     pretrained: Any = True
     """1, true or imagenet: timm's default weights; 0, false or none: random; ade20k: encoder and head of a whole
-    SegFormer; else one of timm's tags, a file, or a folder in Hugging Face's layout, also of whole SegFormers."""
+    SegFormer; else one of timm's tags, a file, also best.pth of a run with this encoder, which gives that alone, or a
+    folder in Hugging Face's layout, also of whole SegFormers."""
     pyramid: bool | None = None
     """Of a plain ViT: maps of strides 4 to 32 (default); false: at its patch's stride alone. Others have no choice."""
     drop_path: float | None = None

@@ -18,6 +18,7 @@ from segwright.encoders.checkpointing import recompute
 from segwright.encoders.families import find_family, refuse_published
 from segwright.encoders.making import Make, as_plain, build, hierarchical, is_network, reason
 from segwright.encoders.names import resolve_name, split_tag
+from segwright.encoders.own import OwnWeights
 from segwright.encoders.sizes import made_for, pad_to_whole, say_padding, say_tables, whole_px
 from segwright.encoders.sources import Source, asks_published, find_source, out_of_reach
 from segwright.encoders.vit import PlainVit, cover, is_plain
@@ -48,6 +49,8 @@ class Encoder(nn.Module):
     """Of the weights, as timm states it. None: random weights, or not known."""
     origin: str
     """Of the weights: `random`, the hub's id, an address or a path."""
+    trained_from: dict[str, Any] | None
+    """Where the weights are a run's checkpoint: what that records of its own first weights."""
     whole_px: tuple[int, int]
     """What an image's height and width are padded to multiples of, for windows; (1, 1): it is taken as it is."""
 
@@ -69,7 +72,7 @@ class Encoder(nn.Module):
         self.strides = tuple(strides[level] for level in self._levels)
         self.mean = _per_channel(net.pretrained_cfg["mean"], in_channels)
         self.std = _per_channel(net.pretrained_cfg["std"], in_channels)
-        self.licence, self.origin = source.licence, source.origin
+        self.licence, self.origin, self.trained_from = source.licence, source.origin, None
         self.whole_px = whole_px(net)
         self._said = False
         self._last = str(getattr(net, "output_fmt", "NCHW")).endswith("NHWC")
@@ -89,6 +92,11 @@ class Encoder(nn.Module):
         if self.whole_px == (1, 1):
             return maps
         return [cover(x, s, image.shape[-2:], s) for x, s in zip(maps, self.strides, strict=True)]
+
+    def take(self, own: OwnWeights) -> None:
+        """Weights and normalisation of a run's checkpoint. Raises `WeightsError`: the weights do not fit in full."""
+        own.fill(self)
+        self.mean, self.std, self.trained_from = own.mean, own.std, own.record
 
     def leave_out(self, unused: Iterable[int]) -> None:
         """From now on None stands for these maps, where the encoder has parameters that serve them alone: a plain ViT's
@@ -130,10 +138,11 @@ def create_encoder(
     """An encoder by its timm name, an alias of it (`segformer_b0` is `mit_b0`), or that of a family of files.
 
     `pretrained`: False or 0: random weights; True or 1: timm's default ones (or those of the tag in the name); a tag;
-    or the path of a file. Published weights that cannot be reached are a warning, and the encoder starts from random
-    ones. `min_stride` leaves finer levels out. `checkpointing` saves memory by computing twice. `drop_path_rate`: None:
-    the model's own. `pyramid` is for plain ViTs: True or None: maps of strides 4 to 32; False: four maps at the patch's
-    stride. `image_size` is for models with windows, in pixels: what the windows are made for (`sizes`).
+    or the path of a file, also a run's best.pth. Published weights that cannot be reached are a warning, and the
+    encoder starts from random ones. `min_stride` leaves finer levels out. `checkpointing` saves memory by computing
+    twice. `drop_path_rate`: None: the model's own. `pyramid` is for plain ViTs: True or None: maps of strides 4 to 32;
+    False: four maps at the patch's stride. `image_size` is for models with windows, in pixels: what the windows are
+    made for (`sizes`).
 
     Raises:
         ConfigError: no such encoder, one that timm cannot turn into an encoder, or one whose maps are all of one size.
@@ -163,6 +172,8 @@ def create_encoder(
     if "img_size" in options:
         say_tables(model, net, options)
     encoder = Encoder(net, resolved if found else model, in_channels, min_stride, source)
+    if source.own is not None:
+        encoder.take(source.own)
     if checkpointing:
         recompute(net, model)
     return encoder

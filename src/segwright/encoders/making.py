@@ -1,8 +1,10 @@
 """timm's models made into nets of encoders, with their weights, and strictly: a file fits in full or is refused."""
 
+import contextlib
+import logging
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -60,7 +62,7 @@ def build(model: str, source: Source, options: dict[str, Any], make: Make) -> An
     """The net with its weights. `ConfigError`: timm cannot make it; `WeightsError`: the weights do not fit."""
     loaded = _Loaded()
     try:
-        with loaded:
+        with loaded, quiet():
             net = make(model, **options, **source.arguments)
     except (SegwrightError, OSError):
         raise
@@ -85,6 +87,21 @@ def build(model: str, source: Source, options: dict[str, Any], make: Make) -> An
             "Choose the encoder that they were made with."
         )
     return net
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps back timm's list of all tensors that a file holds beside the encoder; what lacks is said by us."""
+    logger = logging.getLogger("timm.models._builder")
+    logger.addFilter(_no_list)
+    try:
+        yield
+    finally:
+        logger.removeFilter(_no_list)
+
+
+def _no_list(record: logging.LogRecord) -> bool:
+    return "found while loading pretrained weights" not in record.getMessage()
 
 
 class _Loaded(TorchFunctionMode):

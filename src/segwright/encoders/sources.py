@@ -19,7 +19,8 @@ import timm
 import torch
 
 from segwright.encoders.names import tags_of
-from segwright.encoders.weights import read_weights
+from segwright.encoders.own import OwnWeights, own_weights
+from segwright.encoders.weights import read_file, tensors_in
 from segwright.errors import WeightsError, nearest
 
 log = logging.getLogger("segwright")
@@ -45,6 +46,8 @@ class Source:
     """For `timm.create_model`."""
     is_file: bool = False
     """The user named a file, which has to fit in full."""
+    own: OwnWeights | None = None
+    """A checkpoint of ours, which the finished encoder is filled from."""
 
 
 def find_source(name: str, tag: str | None, pretrained: bool | int | str | Path | None) -> Source:
@@ -53,7 +56,7 @@ def find_source(name: str, tag: str | None, pretrained: bool | int | str | Path 
     Out of reach: one warning, and random weights.
 
     Raises:
-        WeightsError: there are no such weights, or no such file, or it cannot be read.
+        WeightsError: there are no such weights, or no such file, it cannot be read, or is another encoder's checkpoint.
     """
     wanted = WORDS.get(str(pretrained).lower(), pretrained)
     if wanted is False or wanted is None:
@@ -67,7 +70,11 @@ def find_source(name: str, tag: str | None, pretrained: bool | int | str | Path 
             f"pretrained is '{wanted}', which is neither a file nor a tag of '{name}'."
             f"{nearest(str(wanted), known) if known else ''} Give 0, 1, a tag or the path of a file."
         )
-    read_weights(path)
+    found = read_file(path)
+    if (own := own_weights(found, path)) is not None:
+        own.refuse_other(name)
+        return Source(str(path), own.licence, {"pretrained_cfg": tag}, own=own)
+    tensors_in(found, f"'{path}'")
     arguments = {"pretrained": True, "pretrained_cfg": tag, "pretrained_cfg_overlay": _file(path)}
     return Source(str(path), None, arguments, is_file=True)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from segwright.encoders.families import find_family
 from segwright.encoders.names import resolve_name, split_tag
+from segwright.encoders.own import licence_in
 from segwright.encoders.sources import WORDS, asks_published, origin_of, published
 
 UNSTATED = {"unknown", "other"}
@@ -37,7 +38,8 @@ def encoder_terms(name: str, pretrained: bool | int | str | Path | None) -> Term
     if wanted is False or wanted is None:
         return None
     if not asks_published(model, wanted):
-        return Terms(str(wanted), found[0].licence if found else None, is_file=True)
+        stated = found[0].licence if found else None
+        return Terms(str(wanted), stated or licence_in(Path(str(wanted)).expanduser()), is_file=True)
     if found:
         return Terms(found[0].title, found[0].licence)
     cfg = published(model, tag if wanted is True else str(wanted))

@@ -62,12 +62,14 @@ def _objection(licence: str | None, terms: Terms) -> str:
 
 
 def weights_record(encoder: Encoder, statement: str | None) -> dict[str, Any]:
-    """What a run writes down: origin and licence of the first weights, and the SHA-256 of a file."""
+    """What a run writes down: origin and licence of the first weights, and the SHA-256 of a file; of a run's
+    checkpoint also what that run wrote down."""
     if encoder.origin == "random":
         return {"origin": "random", "licence": None}
     record = {"origin": encoder.origin, "licence": encoder.licence or statement}
     path = Path(encoder.origin)
-    return record | ({"sha256": checksum(path)} if path.is_file() else {})
+    record |= {"sha256": checksum(path)} if path.is_file() else {}
+    return record | ({"trained_from": encoder.trained_from} if encoder.trained_from is not None else {})
 
 
 def checksum(path: Path) -> str:

@@ -116,3 +116,4 @@ def remember(model: Segmenter, payload: Mapping[str, Any]) -> None:
     model.classes = tuple(payload["classes"])
     first = payload.get("weights", {})
     encoder.origin, encoder.licence = first.get("origin", encoder.origin), first.get("licence", encoder.licence)
+    encoder.trained_from = first.get("trained_from")
