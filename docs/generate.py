@@ -39,7 +39,8 @@ def choices(hint: object) -> list[str]:
 
 def rows(cls: type, section: str) -> list[str]:
     """A table row a field. Raises `KeyError` for a field without its string."""
-    hints, texts, lines = typing.get_type_hints(cls), docs_of(cls), ["| key | default | meaning |", "| --- | --- | --- |"]
+    hints, texts = typing.get_type_hints(cls), docs_of(cls)
+    lines = ["| key | default | meaning |", "| --- | --- | --- |"]
     for field in dataclasses.fields(cls):
         own = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
         default = BASE.get(section, {}).get(field.name, own)

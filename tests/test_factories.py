@@ -227,3 +227,13 @@ def test_backbones_that_cannot_be_are_refused() -> None:
 
 def test_kinds_of_the_guide_are_all_there() -> None:
     assert set(factories.KINDS) == {"convnext", "resnet", "segformer"}
+
+
+@pytest.mark.parametrize("config", [{"name": "resnet-18"}, {"type": "resnet", "depth": 18}, "resnet-18"])
+@pytest.mark.parametrize(
+    "make", [create_backbone, get_backbone_channels, lambda config: create_head(config, [8, 8], 2)]
+)
+def test_a_section_without_its_name_is_no_configuration(make: Any, config: Any) -> None:
+    """It would be taken for none at all, and the default be made."""
+    with pytest.raises(ConfigError, match="sections backbone and head"):
+        make(config)

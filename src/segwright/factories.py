@@ -154,7 +154,16 @@ def _backbone(config: Mapping[str, Any]) -> BackboneConfig:
     return resolve({"backbone": given}, {"backbone": BackboneConfig}, {})["backbone"]
 
 
+KEYS_OF_SECTIONS = {"type", "depth", "variant", "name", "proj_dim", "width"}
+"""Some that no configuration has outside its sections."""
+
+
 def _section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    if not isinstance(config, Mapping) or (name not in config and KEYS_OF_SECTIONS & config.keys()):
+        raise ConfigError(
+            f"the configuration is {config!r}; it must be a mapping with the sections backbone and head, e.g. "
+            "{'backbone': {'type': 'resnet', 'depth': 50}, 'head': {'type': 'aspp'}}."
+        )
     section = config.get(name) or {}
     if not isinstance(section, Mapping):
         raise ConfigError(f"{name} is {section!r}; it must be a mapping with a 'type', e.g. {{'type': 'resnet'}}.")

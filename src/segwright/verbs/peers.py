@@ -77,7 +77,7 @@ def _library(peer: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name != module:
             raise
-        raise MissingPackageError(package, f"measuring against {peer}") from None
+        raise MissingPackageError(package, f"measuring against {peer}", "bench") from None
 
 
 def _ours(design: Design) -> nn.Module:
