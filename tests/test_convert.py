@@ -100,6 +100,18 @@ def test_real_sets_keep_their_masks(name, to, real_data, tmp_path):
     equal(reread(convert(root, tmp_path / PLACES[to], to, reader=reader)), source)
 
 
+@pytest.mark.parametrize("names", [["background", "ignore", "crack"], ["ignore", "a", "b"], ["background"], ["ignore"]])
+def test_classes_called_as_coco_calls_what_is_no_class_stay_classes(names, tmp_path):
+    values = np.arange(max(len(names), 2), dtype=np.uint8)
+    for number in range(2):
+        write_png(tmp_path / f"data/images/{number}.png", np.zeros((2, len(values), 3), np.uint8) + number)
+        write_png(tmp_path / f"data/masks/{number}.png", np.stack([values, values]))
+    (tmp_path / "data/classes.json").write_text(json.dumps(names))
+    source = read(tmp_path / "data", "folder")
+    assert list(source.classes) == names
+    equal(reread(convert(tmp_path / "data", tmp_path / "new", "coco", reader="folder")), source)
+
+
 def test_pycocotools_paints_what_was_written(tmp_path):
     """Read by pycocotools alone: each category's pixels are those of the class."""
     root = READERS["folder"].example(tmp_path / "data")

@@ -17,6 +17,8 @@ from segwright.datasets.writing import Advance, copy_image, each, sample, stems
 from segwright.files import write_text
 
 Entries = list[dict[str, Any]]
+BACKGROUND = "all else"
+"""What the background is called where the only class has its name."""
 
 
 def write(source: Source, folder: Path, advance: Advance = lambda: None) -> dict[str, Any]:
@@ -32,12 +34,15 @@ def write(source: Source, folder: Path, advance: Advance = lambda: None) -> dict
     for name, (images, annotations) in written.items():
         content = {"images": images, "annotations": annotations, "categories": categories}
         write_text(folder / name / Config.annotations, json.dumps(content))
-    options: dict[str, Any] = {"classes": list(source.classes)}
-    if source.num_classes > 1 and source.classes[0] != Config.background:
-        options["background"] = source.classes[0]
-    if ignored and _name(source, IGNORE) != Config.ignore:
-        options["ignore"] = _name(source, IGNORE)
-    return options
+    return {"classes": list(source.classes), **_names(source)}
+
+
+def _names(source: Source) -> dict[str, str]:
+    """The reader's names of class 0 and of what does not count where its own are others, or are those of classes."""
+    first = source.classes[0]
+    zero = first if source.num_classes > 1 else BACKGROUND if first == Config.background else Config.background
+    named = {"background": zero, "ignore": _name(source, IGNORE)}
+    return {key: name for key, name in named.items() if name != getattr(Config, key)}
 
 
 def category_ids(source: Source) -> dict[int, int]:
