@@ -188,6 +188,23 @@ def test_no_two_pictures_have_one_name_also_of_a_trees_levels(files, names):
     assert len({name + ending for name in names for ending in endings}) == len(names) * len(endings)
 
 
+def test_true_masks_are_never_overwritten_and_predictions_are(finished, tmp_path):
+    folder = tmp_path / "pairs"
+    folder.mkdir()
+    for stem in "abcd":
+        Image.new("RGB", (64, 64)).save(folder / f"{stem}.png")
+    segwright.infer(finished / "best.pth", folder, folder)
+    assert len(segwright.infer(finished / "best.pth", folder, folder).written) == 4
+    truths = [folder / f"{stem}_mask.png" for stem in "abcd"]
+    for truth in truths:
+        write_png(truth, np.full((64, 64), 7, np.uint8))
+    (folder / "a_overlay.png").unlink()
+    with pytest.raises(DataError, match=r"holds 4 files .*\(a_mask.png, b_mask.png, c_mask.png, ...\).*another --save"):
+        segwright.infer(finished / "best.pth", folder, folder)
+    assert all((read_image(truth) == 7).all() for truth in truths)
+    assert not (folder / "a_overlay.png").exists(), "the first image was predicted"
+
+
 def test_load_gives_logits_at_input_size(finished):
     model = segwright.load(finished / "best.pth")
     assert not model.training

@@ -15,7 +15,7 @@ from segwright.errors import SegwrightError
 from segwright.images import TO_LOOK_AT, read_image, write_png
 from segwright.progress import bar
 from segwright.transforms import Size, resize
-from segwright.verbs.infer_names import ENDINGS, find_images, output_names, stop_on_long_name
+from segwright.verbs.infer_names import ENDINGS, find_images, output_names, stop_on_long_name, stop_on_others
 from segwright.verbs.loading import Loaded, load_model
 
 log = logging.getLogger("segwright")
@@ -49,13 +49,14 @@ def infer(
     A file that cannot be read, or whose name leaves no room for that, is reported and left out; the others are done.
 
     Raises:
-        DataError: `inputs` names no image.
+        DataError: `inputs` names no image, or a file that is no marked prediction would be overwritten.
         WeightsError: the weights cannot be used.
     """
     files = find_images(inputs)
     loaded = load_model(weights, config, flags, overrides)
     result = Inference(Path(save))
     names = output_names(files, endings(loaded))
+    stop_on_others(result.folder, [name + ending for name in names for ending in endings(loaded)])
     with bar("infer", len(files)) as progress:
         for path, name in zip(files, names, strict=True):
             try:

@@ -4,7 +4,7 @@ import glob
 import logging
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from segwright.errors import DataError
@@ -15,6 +15,7 @@ log = logging.getLogger("segwright")
 
 ENDINGS = ("_mask.png", "_overlay.png")
 """Behind an image's name: what its pictures are called."""
+SHOWN = 3
 
 
 def find_images(inputs: str | Path) -> list[Path]:
@@ -79,6 +80,18 @@ def output_names(files: Sequence[Path], endings: Sequence[str]) -> list[str]:
             return names
         for row in clashing:  # numbers differ, so that this comes to an end
             chosen[row] = min(chosen[row] + 1, len(ways[row]) - 1)
+
+
+def stop_on_others(folder: Path, names: Iterable[str]) -> None:
+    """Raises `DataError` where pictures of these names would overwrite what is not known for a prediction."""
+    standing = [name for name in names if os.path.lexists(folder / name) and not is_prediction(folder / name)]
+    if standing:
+        shown = ", ".join(standing[:SHOWN]) + (", ..." if len(standing) > SHOWN else "")
+        raise DataError(
+            f"{folder} holds {len(standing)} files that would be overwritten ({shown}) and that nothing marks as "
+            "predictions: they may be true masks (or predictions of an earlier version, which marked none). Choose "
+            "another --save, or move them away."
+        )
 
 
 def stop_on_long_name(name: str) -> None:
