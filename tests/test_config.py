@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from segwright.config import parse_overrides
 from segwright.errors import ConfigError
 from segwright.verbs.settings import gather
 
@@ -112,11 +113,54 @@ def test_a_bad_word_is_named(words, seen):
     assert seen in str(caught.value)
 
 
-def test_a_file_that_is_no_mapping_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    ("text", "seen"),
+    [
+        ("- 1\n", "holds a list; a configuration is a mapping"),
+        ("just a string\n", "holds the text 'just a string'; a configuration is a mapping"),
+        ("42\n", "holds the number '42'; a configuration is a mapping"),
+        ("a: [", "cannot be read as YAML: line 1: "),
+        ("train:\n\tepochs: 3\n", "c.yaml cannot be read as YAML: line 2: there is a tab, but YAML indents by spaces"),
+        ("train:\n  epochs: 3\n   lr: 4\n", "line 3: there is a second colon, or another indentation"),
+    ],
+)
+def test_a_file_that_is_no_mapping_is_refused_with_its_line(tmp_path, text, seen):
     file = tmp_path / "c.yaml"
-    for text, seen in (("- 1\n", "mapping"), ("a: [", "cannot be read as YAML")):
-        file.write_text(text)
-        with pytest.raises(ConfigError, match=seen):
-            gather(file)
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        gather(file)
+    assert seen in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_file_that_is_not_there_is_said():
     with pytest.raises(ConfigError, match="there is no configuration file"):
-        gather(tmp_path / "none.yaml")
+        gather("none.yaml")
+
+
+@pytest.mark.parametrize("text", ["{split}/photos/*", "{split}/truth/*_mask.png", "{split}{x}/a: b"])
+def test_a_pattern_that_begins_with_a_placeholder_needs_no_quotes(text):
+    assert parse_overrides([f"data.images={text}"]) == {"data": {"images": text}}
+
+
+def test_a_mapping_stays_one():
+    assert parse_overrides(["a.b={c}", "a.d={e: f}"]) == {"a": {"b": {"c": None}, "d": {"e": "f"}}}
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        (
+            "hierarchy.classes={a:[sky,building]}",
+            "the value of hierarchy.classes is {a:[sky,building]}, which is no YAML. Put a space behind each colon, "
+            "and all of it in quotes: 'hierarchy.classes={a: [sky, building]}'",
+        ),
+        ("input.size=[1, 2", "the value of input.size is [1, 2, which is no YAML. Close every bracket and quote"),
+        ("data.root=${nowhere}", "the value of data.root is ${nowhere}, which cannot be read (Interpolation key"),
+    ],
+)
+def test_a_value_that_is_no_yaml_is_said_in_a_sentence_with_the_right_form(word, said):
+    with pytest.raises(ConfigError) as caught:
+        parse_overrides([word])
+    assert str(caught.value).startswith(said)
+    assert len(str(caught.value).splitlines()) == 1
