@@ -11,7 +11,8 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.developing $(VENV)/.nnunet
 	$(BIN)/python -m pytest -m "not slow"
-	$(BIN)/python -m pytest -m slow -n 0
+	$(BIN)/python -m pytest -m "slow and not alone"
+	$(BIN)/python -m pytest -m alone -n 0
 	SEGWRIGHT_NNUNET=1 $(VENV)/nnunet/bin/python -m pytest -m nnunet -n 0 $$(grep -l "mark\.nnunet" tests/*.py)
 
 quick: $(VENV)/.developing

@@ -174,7 +174,7 @@ def test_a_peer_that_cannot_do_the_work_is_left_out_and_it_is_said(
 
 def test_a_peer_that_is_not_installed_names_the_pip_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "segmentation_models_pytorch", None)
-    with pytest.raises(MissingPackageError, match="pip install segmentation-models-pytorch"):
+    with pytest.raises(MissingPackageError, match=r"pip install 'segwright\[bench\]'"):
         bench([SMALL], ["smp"], output=tmp_path)
 
 

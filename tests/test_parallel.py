@@ -17,7 +17,7 @@ from runs import read_csv, small, weights_of
 from segwright.painting import write_dataset
 from slurm_cluster import free_ports
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 DRIVER = Path(__file__).with_name("parallel_driver.py")
 REPO = Path(__file__).parents[1]

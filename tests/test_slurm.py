@@ -25,7 +25,7 @@ from test_parallel import (
     torchrun,
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.slurm, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.slurm, pytest.mark.timeout(2400)]
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 TWO_NODES = ("--nodes=2", "--ntasks-per-node=1")
