@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from segwright import __version__
-from segwright.errors import SegwrightError, Stopped
+from segwright.errors import SegwrightError, Stopped, counted
 from segwright.launch import is_main
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
@@ -21,6 +21,8 @@ nnunet = typer.Typer(no_args_is_help=True, help="Inside nnU-Net; nnUNetv2_train_
 app.add_typer(nnunet, name="nnunet")
 console = Console(quiet=not is_main())
 errors = Console(stderr=True)
+MOST_SHOWN = 10
+"""Lines of one kind."""
 
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="KEY=VALUE...", help="Anything else: section.key=value.")
@@ -39,8 +41,18 @@ Data = Annotated[Path | None, typer.Option("--data", help="Folder with train/, v
 Weights = Annotated[Path, typer.Option("--weights", help="best.pth of a run.")]
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        print(__version__)
+        raise typer.Exit
+
+
 @app.callback()
-def _top() -> None:
+def _top(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_version)
+    ] = False,
+) -> None:
     """Segmentation models for your own images: check, train, evaluate, infer."""
 
 
@@ -85,7 +97,10 @@ def check(
     if json and json != "-":
         write_text(json, report.json())
     if fix:
-        errors.print(f"{len(report.fixes)} fixes in the copy {fix}, listed in fixes.json", markup=False, soft_wrap=True)
+        for one in report.fixes[:MOST_SHOWN]:
+            errors.print(f"{one.file}: {one.action}", markup=False, highlight=False, soft_wrap=True)
+        number = counted(len(report.fixes), "fix")
+        errors.print(f"{number} in the copy {fix}, listed in fixes.json", markup=False, soft_wrap=True)
     raise typer.Exit(1 if report.errors else 0)
 
 
@@ -209,7 +224,8 @@ def infer(
 
     flags = _model_flags(model, encoder, pretrained, None)
     result = run(weights, input, save, config, flags=flags, overrides=overrides or [])
-    console.print(f"{len(result.written)} masks in {result.folder}", soft_wrap=True)
+    lost = f", {counted(len(result.failed), 'file')} could not be read" if result.failed else ""
+    console.print(f"{counted(len(result.written), 'mask')} in {result.folder}{lost}", soft_wrap=True)
     raise typer.Exit(1 if result.failed else 0)
 
 

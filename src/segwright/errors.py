@@ -48,6 +48,12 @@ class MissingPackageError(SegwrightError, ImportError):
         super().__init__(f"The package '{package}' is not installed; {purpose} needs it. Install it with: {command}")
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 mask`, `2 masks`, `0 fixes`."""
+    plural = f"{noun}es" if noun.endswith(("s", "x", "sh", "ch")) else f"{noun}s"
+    return f"{number} {noun if number == 1 else plural}"
+
+
 LOOK_ALIKE = str.maketrans("oilsz-", "01152_")
 """Letters that are typed for a figure, or read as one."""
 MOST_NAMED = 6

@@ -27,10 +27,7 @@ def precision(amp: bool, on_cpu: bool) -> str:
         return "no"
     if not on_cpu:
         return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-    if cpu_has_bf16():
-        return "bf16"
-    log.info("AMP: this processor has no bfloat16 instructions, so the run uses float32")
-    return "no"
+    return "bf16" if cpu_has_bf16() else "no"
 
 
 @cache

@@ -125,6 +125,7 @@ def build_loss(
 
 
 def log_model(model: Segmenter, settings: Settings, engine: Engine) -> None:
+    in_vain = settings.train.amp and engine.precision == "no"
     log.info(
         "%s: encoder %s (%s), %s parameters, on %s in %s%s",
         settings.name,
@@ -132,7 +133,8 @@ def log_model(model: Segmenter, settings: Settings, engine: Engine) -> None:
         model.encoder.origin,
         f"{count_parameters(model):,}",
         engine.device,
-        {"no": "float32"}.get(engine.precision, engine.precision),
+        {"no": "float32"}.get(engine.precision, engine.precision)
+        + (" (train.amp: this processor has no bfloat16 instructions)" if in_vain else ""),
         "" if engine.distributed == "none" else f", {engine.processes} processes ({engine.distributed})",
     )
     if settings.lora.enabled:

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from segwright.datasets.base import Finding
-from segwright.errors import DataError
+from segwright.errors import DataError, counted
 
 STYLE = {"error": "bold red", "warning": "yellow", "info": "cyan"}
 TABLES = {"per_class", "per_group", "per_level", "ci95", "evaluated_with"}
@@ -24,7 +24,7 @@ def print_findings(findings: Sequence[Finding], console: Console) -> None:
             if line:
                 console.print(Padding(Text(line), (0, 0, 0, 2)))
     count = {level: sum(finding.level == level for finding in findings) for level in STYLE}
-    console.print(f"{count['error']} errors, {count['warning']} warnings")
+    console.print(f"{counted(count['error'], 'error')}, {counted(count['warning'], 'warning')}")
 
 
 def stop_on_errors(findings: Sequence[Finding], what_to_do: str) -> None:

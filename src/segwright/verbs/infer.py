@@ -65,7 +65,6 @@ def infer(
                 log.error("%s", error)
                 result.failed[str(path)] = str(error)
             progress.advance()
-    log.info("%d masks in %s, %d files could not be read", len(result.written), result.folder, len(result.failed))
     return result
 
 

@@ -33,6 +33,9 @@ from segwright.verbs.trees import decoder, located, write_tree
 
 log = logging.getLogger("segwright")
 
+MOST_NAMED = 12
+"""Classes that the log names."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -80,6 +83,7 @@ def train(
     engine = Engine(t.amp, t.device, t.distributed, t.accumulate, t.processes)
     with engine.together(), located(config):
         source = read_source(settings, recorded=earlier_division(settings) if resume else None)
+        log_data(settings, source)
         check_usable(source, settings, force)
         settings = with_loss_for(settings, source.num_classes)
         identity = identify(settings, source, engine)
@@ -109,6 +113,17 @@ def train_in_folder(
             if engine.is_main:
                 finish(settings, source, training, time.perf_counter() - started)
     return Run(folder, state.best_iou, state.best_epoch, state.epoch, state.rows)
+
+
+def log_data(settings: Settings, source: Source) -> None:
+    """Which data are read, and as what."""
+    sizes = ", ".join(f"{name} {len(split)}" for name, split in source.splits.items())
+    names = ", ".join(source.classes[:MOST_NAMED]) + (", ..." if len(source.classes) > MOST_NAMED else "")
+    root = settings.data.config.root
+    log.info("data: %s as data.name=%s: images: %s; classes: %s", root, settings.data.name, sizes, names)
+    for finding in source.findings:
+        if finding.code == "layout":
+            log.info("%s", finding.message)
 
 
 def check_usable(source: Source, settings: Settings, force: bool = False) -> None:
