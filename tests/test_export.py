@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -118,7 +119,7 @@ def test_another_function_in_the_folder_is_an_error(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(SegformerForSemanticSegmentation, "from_pretrained", changed)
     with pytest.raises(SegwrightError, match="another function in transformers"):
         segwright.export(tmp_path / "best.pth", tmp_path / "hf")
-    assert not json.loads((tmp_path / "hf" / "certificate.json").read_text())["equal"]
+    assert [path.name for path in tmp_path.iterdir()] == ["best.pth"]
 
 
 def test_without_transformers_the_certificate_says_that_nothing_was_compared(
@@ -131,6 +132,72 @@ def test_without_transformers_the_certificate_says_that_nothing_was_compared(
     assert "pip install transformers" in written["reason"]
     assert "pip install transformers" in caplog.text
     assert written["threshold"] == 0.4
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("mine", ["config.json", "model.safetensors", "certificate.json"])
+def test_files_of_others_are_not_overwritten(tmp_path: Path, mine: str) -> None:
+    write_checkpoint(tmp_path / "best.pth")
+    (tmp_path / "hf").mkdir()
+    (tmp_path / "hf" / mine).write_text('{"format": "mine"}')
+    before = contents(tmp_path / "hf")
+    with pytest.raises(ConfigError, match=f"holds {mine}, and no certificate.json of an earlier 'hf' export"):
+        segwright.export(tmp_path / "best.pth", tmp_path / "hf")
+    assert contents(tmp_path / "hf") == before
+
+
+def test_an_earlier_export_is_replaced_and_what_lies_beside_it_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the second one fails, or is cut off in between, the certificate never tells of another model's files."""
+    monkeypatch.setattr(verb, "find_spec", lambda name: None)
+    for name, classes in (("one.pth", CLASSES), ("two.pth", ("crack",))):
+        write_checkpoint(tmp_path / name, classes=classes)
+    folder = segwright.export(tmp_path / "one.pth", tmp_path / "hf").folder
+    (folder / "README.md").write_text("mine")
+    before = contents(folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(verb, "judge", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            segwright.export(tmp_path / "two.pth", folder)
+    assert contents(folder) == before
+    with monkeypatch.context() as patch:
+        patch.setattr("segwright.files.os.replace", second_is_cut_off(folder))
+        with pytest.raises(KeyboardInterrupt):
+            segwright.export(tmp_path / "two.pth", folder)
+    assert "cut off" in json.loads((folder / "certificate.json").read_text())["reason"]
+    segwright.export(tmp_path / "two.pth", folder)
+    assert contents(folder).keys() == before.keys()
+    assert (folder / "README.md").read_text() == "mine"
+    assert json.loads((folder / "certificate.json").read_text())["classes"] == ["crack"]
+    assert segwright.Segmenter.from_pretrained(folder).classes == ("crack",)
+
+
+def second_is_cut_off(folder: Path):
+    """`os.replace`, but a Ctrl-C comes before the weights take their place in `folder`."""
+    real = os.replace
+
+    def replace(source, target):
+        if Path(target) == folder / "model.safetensors":
+            raise KeyboardInterrupt
+        real(source, target)
+
+    return replace
+
+
+def test_save_pretrained_replaces_a_model_only_by_a_whole_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = write_checkpoint(tmp_path / "best.pth")
+    folder = model.save_pretrained(tmp_path / "hf")
+    before = contents(folder)
+    monkeypatch.setattr("segwright.pretrained.folder._preprocessor", lambda *_: 1 / 0)
+    with torch.no_grad():
+        model.head.classifier.bias.add_(1)
+    with pytest.raises(ZeroDivisionError):
+        model.save_pretrained(folder)
+    assert contents(folder) == before
 
 
 def test_the_command_writes_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import torch
 from segwright import checkpoint
 from segwright.encoders.weights import read_weights
 from segwright.errors import SegwrightError, WeightsError
-from segwright.files import draft_of, is_draft, remove_leftovers, write_atomic, write_text
+from segwright.files import draft_folder, draft_of, is_draft, remove_leftovers, write_atomic, write_text
 
 HEADER = {"model": {}, "config": {}, "classes": ["crack"], "mean": [0.5] * 3, "std": [0.5] * 3}
 
@@ -62,6 +62,24 @@ def test_whatever_ends_a_write_leaves_no_draft_and_stays_what_it_is(tmp_path, er
 def test_a_name_as_long_as_any_can_be_is_written(tmp_path, name):
     write_text(tmp_path / name, "x")
     assert names(tmp_path) == [name]
+
+
+def test_a_draft_folder_takes_its_place_whole_or_not_at_all(tmp_path):
+    folder = tmp_path / "in" / "out"
+    with pytest.raises(FileNotFoundError), draft_folder(folder) as draft:
+        (draft / "no folder" / "a").write_text("x")
+    assert names(folder.parent) == []
+    with draft_folder(folder) as draft:
+        write_text(draft / "a", "first")
+        assert not folder.exists()
+    write_text(folder / "mine", "x")
+    with draft_folder(folder) as draft:
+        write_text(draft / "a", "second")
+        assert (folder / "a").read_text() == "first"
+    assert names(folder) == ["a", "mine"]
+    assert (folder / "a").read_text() == "second"
+    with pytest.raises(SegwrightError, match="could not be written"), draft_folder(folder / "a"):
+        pass
 
 
 def test_drafts_of_two_long_names_with_one_beginning_differ(tmp_path):

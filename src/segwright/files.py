@@ -6,8 +6,10 @@ stands until the new one is whole.
 
 import os
 import re
+import shutil
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -28,27 +30,61 @@ def write_atomic(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
     path = Path(path)
     temporary = draft_of(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    except BaseException as error:
+        with _told(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(temporary, "wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+            _sync_folder(path.parent)
+    except BaseException:
         _forget(temporary)
-        if not isinstance(error, OSError | RuntimeError):
-            raise
-        raise SegwrightError(
-            f"{path} could not be written ({error}). What stood there before is unharmed. "
-            "Free some space, or choose a folder that can be written."
-        ) from None
+        raise
 
 
 def draft_of(path: Path) -> Path:
     """Under which name this process writes `path`: beside it, and short, as its own name may be very long."""
     told_apart = zlib.crc32(os.fsencode(path.name))
     return path.with_name(f".{path.name[:20]}.{told_apart:08x}.{os.getpid()}.tmp")
+
+
+@contextmanager
+def draft_folder(folder: Path, last: str | None = None) -> Iterator[Path]:
+    """A new folder, whose files take their places in `folder` at the end of the block, and not if that fails.
+
+    All at once where there is no `folder` yet; else each in place of the file of its name, the one named `last` behind
+    the others, and what else lies there stays.
+
+    Raises:
+        SegwrightError: a folder cannot be made or written.
+    """
+    draft = folder / draft_of(Path("all")).name if folder.exists() else draft_of(folder)
+    try:
+        with _told(folder):
+            draft.mkdir(parents=True)
+        yield draft
+        with _told(folder, "Some of its files may be the new ones already."):
+            if not folder.exists():
+                os.replace(draft, folder)
+                _sync_folder(folder.parent)
+                return
+            for path in sorted(draft.iterdir(), key=lambda path: (path.name == last, path.name)):
+                os.replace(path, folder / path.name)
+            _sync_folder(folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+@contextmanager
+def _told(path: Path, before: str = "What stood there before is unharmed.") -> Iterator[None]:
+    """What the system refuses, in words."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        raise SegwrightError(
+            f"{path} could not be written ({error}). {before} Free some space, or choose a folder that can be written."
+        ) from None
 
 
 def _sync_folder(folder: Path) -> None:

@@ -20,7 +20,7 @@ from segwright.encoders.mit_variants import VARIANTS
 from segwright.encoders.sources import HUB_FILES
 from segwright.encoders.weights import read_weights
 from segwright.errors import ConfigError, WeightsError
-from segwright.files import write_bytes, write_text
+from segwright.files import draft_folder, write_bytes, write_text
 from segwright.heads.segformer import SegformerHead
 from segwright.heads.segformer_mmseg import SegformerMmsegHead
 from segwright.heads.segformer_weights import HUGGING_FACE as HEAD_NAMES
@@ -135,8 +135,11 @@ def write_folder(
 ) -> Path:
     """Writes a whole SegFormer; `size` is what an image is resized to, (height, width). Gives the folder.
 
+    An earlier one in that folder is replaced when all of this one is written.
+
     Raises:
         ConfigError: it is no Mix Transformer with SegFormer's head, or `classes` are not as many as it has.
+        SegwrightError: the folder cannot be written.
     """
     folder = Path(folder)
     if isinstance(head, SegformerMmsegHead):
@@ -158,9 +161,10 @@ def write_folder(
     tensors = from_mit(net.state_dict(), HUGGING_FACE, "segformer.")
     tensors |= from_head(head.state_dict(), HEAD_NAMES, "decode_head.")
     whole = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
-    write_bytes(folder / WEIGHTS, save(whole, {"format": "pt"}))
-    write_text(folder / CONFIG, json.dumps(_config(encoder, net, head, classes), indent=2))
-    write_text(folder / PREPROCESSOR, json.dumps(_preprocessor(encoder, size), indent=2))
+    with draft_folder(folder) as draft:
+        write_bytes(draft / WEIGHTS, save(whole, {"format": "pt"}))
+        write_text(draft / CONFIG, json.dumps(_config(encoder, net, head, classes), indent=2))
+        write_text(draft / PREPROCESSOR, json.dumps(_preprocessor(encoder, size), indent=2))
     return folder
 
 

@@ -18,22 +18,28 @@ from torch import nn
 
 from segwright import checkpoint
 from segwright.errors import ConfigError, SegwrightError
-from segwright.files import write_text
+from segwright.files import draft_folder, write_text
 from segwright.model import Segmenter
+from segwright.pretrained.folder import CONFIG, PREPROCESSOR, WEIGHTS
 from segwright.verbs.loading import restore
-from segwright.verbs.merge import write_merged
+from segwright.verbs.merge import MERGED, write_merged
 from segwright.verbs.settings import Settings, gather
 from segwright.verbs.trees import channels, tree_for_loss
 
 log = logging.getLogger("segwright")
 
-FORMATS = ("hf", "merged")
+CERTIFICATE = "certificate.json"
+FORMATS = {"hf": (CONFIG, PREPROCESSOR, WEIGHTS, CERTIFICATE), "merged": (MERGED, CERTIFICATE)}
+"""What each writes."""
 TOLERANCE = 1e-4
 """Largest difference of a logit that counts as equal, in fp32."""
 SIZES = ((224, 160), (125, 83))
 """Height and width in pixels of what is compared beside the training size; one of them odd."""
 BLOCK_NORMS = re.compile(r"layernorm_(before|after)$|stages\.\d\.layer_norm$")
 """Layer norms that the published SegFormer computes with eps 1e-6 and transformers with 1e-5."""
+
+
+UNFINISHED = {"compared": False, "reason": "the export that was to replace this one was cut off; export again"}
 
 
 @dataclass(frozen=True)
@@ -49,30 +55,52 @@ def export(weights: str | Path, output: str | Path, format: str = "hf") -> Expor
 
     `hf`: a folder for transformers' `SegformerForSemanticSegmentation.from_pretrained`; of a model of a tree its labels
     are the tree's nodes, and the certificate holds the tree. `merged`: `merged.pth`, a checkpoint of ours whose LoRA
-    adapters are added to the weights.
+    adapters are added to the weights. An earlier export in that folder is replaced when this one has been compared.
 
     Raises:
-        ConfigError: no such format, or a model that it cannot hold.
+        ConfigError: no such format, a model that it cannot hold, or files of others in their places.
         WeightsError: `weights` is no checkpoint of ours.
-        SegwrightError: what was written computes something else.
+        SegwrightError: what would be written computes something else; `output` is as it was.
     """
     if format not in FORMATS:
         raise ConfigError(f"there is no export format '{format}'. There are: {', '.join(FORMATS)}.")
+    folder = Path(output)
+    stop_on_others(folder, format)
     payload = checkpoint.load(weights)
     settings = gather(payload["config"])
     model = restore(payload, settings, weights)
     size = settings.input.pixels() or (512, 512)
-    if format == "merged":
-        folder = Path(output)
-        compared = write_merged(payload, settings, weights, folder, (size, *SIZES), TOLERANCE)
-    else:
-        folder = model.save_pretrained(output, size)
-        compared = compare(model, folder, (size, *SIZES))
-    certificate = {"format": format} | about(weights, payload, settings) | compared
-    write_text(folder / "certificate.json", json.dumps(certificate, indent=2))
-    if format == "hf":
-        judge(certificate, folder)
+    with draft_folder(folder, last=CERTIFICATE) as draft:
+        if format == "merged":
+            compared = write_merged(payload, settings, weights, draft, (size, *SIZES), TOLERANCE)
+        else:
+            compared = compare(model, model.save_pretrained(draft, size), (size, *SIZES))
+        certificate = {"format": format} | about(weights, payload, settings) | compared
+        write_text(draft / CERTIFICATE, json.dumps(certificate, indent=2))
+        if format == "hf":
+            judge(certificate, folder)
+        if (folder / CERTIFICATE).exists():
+            write_text(folder / CERTIFICATE, json.dumps({"format": format, **UNFINISHED}))
     return Exported(folder, certificate)
+
+
+def stop_on_others(folder: Path, format: str) -> None:
+    """Raises `ConfigError` where files would be overwritten that no earlier export of this format wrote."""
+    standing = [name for name in FORMATS[format] if (folder / name).exists()]
+    if standing and certified_format(folder) != format:
+        raise ConfigError(
+            f"{folder} holds {', '.join(standing)}, and no {CERTIFICATE} of an earlier '{format}' export beside them, "
+            "so another's files would be overwritten. Choose another --output, or move them away."
+        )
+
+
+def certified_format(folder: Path) -> str | None:
+    """As what the folder was exported, by its certificate; None without one of ours."""
+    try:
+        found = json.loads((folder / CERTIFICATE).read_text(encoding="utf-8"))
+        return str(found["format"]) if found["format"] in FORMATS and "compared" in found else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def about(weights: str | Path, payload: dict[str, Any], settings: Settings) -> dict[str, Any]:
@@ -141,9 +169,9 @@ def judge(certificate: dict[str, Any], folder: Path) -> None:
     for row in certificate["sizes"]:
         if row["max_abs_difference_with_equal_epsilons"] > TOLERANCE * max(1.0, row["max_abs_logit"]):
             raise SegwrightError(
-                f"what {folder} holds is another function in transformers: at {row['height']} x {row['width']} a logit "
-                f"differs by {worst:.1e}, with equal epsilons too. Do not use it; install another version of "
-                "transformers and export again, or report this with the certificate.json that lies there."
+                f"what {folder} would hold is another function in transformers: at {row['height']} x {row['width']} a "
+                f"logit differs by {worst:.1e}, with equal epsilons too. Nothing was exported; install another version "
+                f"than {certificate['peer']} and export again, or report this with that version and the encoder."
             )
     level = logging.INFO if certificate["equal"] else logging.WARNING
     log.log(level, "%s: logits differ from transformers' by at most %.1e", folder, worst)

@@ -15,6 +15,7 @@ from segwright.verbs.trees import channels
 
 log = logging.getLogger("segwright")
 
+MERGED = "merged.pth"
 OF_TRAINING = {"model", "optimizer", "schedule", "engine", "rows", "stale"}
 """What a checkpoint holds for a resume; the weights are written anew."""
 
@@ -40,11 +41,11 @@ def write_merged(
     plain = payload["config"] | {"lora": payload["config"]["lora"] | {"enabled": False}}
     kept = {key: value for key, value in payload.items() if key not in OF_TRAINING}
     state = restore(payload, settings, weights).state_dict()
-    checkpoint.save(folder / "merged.pth", kept | {"config": plain, "model": state})
-    written = checkpoint.load(folder / "merged.pth")
-    merged, beside = restore(written, gather(plain), folder / "merged.pth"), with_adapters(payload, settings, weights)
+    checkpoint.save(folder / MERGED, kept | {"config": plain, "model": state})
+    written = checkpoint.load(folder / MERGED)
+    merged, beside = restore(written, gather(plain), folder / MERGED), with_adapters(payload, settings, weights)
     rows = [{"height": size[0], "width": size[1], **difference(beside, merged, size)} for size in sizes]
-    judge(rows, folder, tolerance)
+    judge(rows, tolerance)
     return {
         "compared": True,
         "peer": "the model with its adapters beside the weights",
@@ -54,15 +55,15 @@ def write_merged(
     }
 
 
-def judge(rows: list[dict[str, Any]], folder: Path, tolerance: float) -> None:
+def judge(rows: list[dict[str, Any]], tolerance: float) -> None:
     """Says what the comparison showed. Raises `SegwrightError` where it is more than rounding."""
     worst = max(row["max_abs_difference"] for row in rows)
     if any(row["max_abs_difference"] > tolerance * max(1.0, row["max_abs_logit"]) for row in rows):
         raise SegwrightError(
-            f"{folder / 'merged.pth'} computes something else than the model with its adapters: a logit differs by "
-            f"{worst:.1e}. Do not use it; report this with the size and the encoder."
+            f"{MERGED} would compute something else than the model with its adapters: a logit differs by {worst:.1e}. "
+            "Nothing was exported; report this with the size and the encoder."
         )
-    log.info("%s: logits differ from those with adapters by at most %.1e", folder / "merged.pth", worst)
+    log.info("%s: logits differ from those with adapters by at most %.1e", MERGED, worst)
 
 
 def with_adapters(payload: dict[str, Any], settings: Settings, weights: str | Path) -> Segmenter:
