@@ -3,6 +3,9 @@
 import logging
 import os
 import pickle
+import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -15,9 +18,10 @@ import segwright
 from pixel_split import PixelSplit, write_split
 from runs import same, small, weights_of
 from segwright.data import Config, EvaluationSet, Preloaded, TrainingSet, preloaded, training_batches
-from segwright.data.block import available_bytes, write_block
+from segwright.data.block import available_bytes, locked, write_block
 from segwright.data.preload import cache_folder
 from segwright.errors import ConfigError, DataError, SegwrightError
+from segwright.training.stopping import StopRequest
 from segwright.transforms import Augment
 from segwright.transforms import Config as AugmentConfig
 
@@ -175,6 +179,33 @@ def test_a_full_disk_is_said_before_anything_is_decoded(split, tmp_path, monkeyp
     assert blocks(tmp_path) == []
     with pytest.raises(SegwrightError, match="No space left"):
         write_block(tmp_path / "x", 10, lambda block: None)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from segwright.data.block import locked, write_block
+folder = Path(sys.argv[1])
+with locked(folder):
+    write_block(folder / "train.uint8", 1000, lambda block: os.kill(os.getpid(), int(sys.argv[2])))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_killed_preloading_leaves_no_block_behind_for_longer_than_the_next(tmp_path, number):
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "cache"), str(int(number))])
+    assert done.returncode == -number
+    assert len(blocks(tmp_path)) == (number == signal.SIGKILL)
+    (tmp_path / "cache" / ".mine.tmp").write_text("x")
+    with locked(tmp_path / "cache"):
+        assert [path.name for path in blocks(tmp_path)] == [".mine.tmp"]
+
+
+def test_a_sigterm_that_somebody_waits_for_stays_theirs(tmp_path):
+    with StopRequest() as stop:
+        write_block(tmp_path / "x", 10, lambda block: signal.raise_signal(signal.SIGTERM))
+    assert stop.asked == "SIGTERM"
+    assert (tmp_path / "x").stat().st_size == 10
 
 
 def test_too_little_memory_leaves_the_block_on_the_disk_and_says_so(split, tmp_path, monkeypatch, caplog):

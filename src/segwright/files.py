@@ -124,5 +124,5 @@ def is_draft(path: Path) -> bool:
 def remove_leftovers(folder: Path) -> None:
     """Temporary files that a kill left behind."""
     for leftover in folder.glob(".*.tmp"):
-        if is_draft(leftover):
+        if is_draft(leftover) and not leftover.is_dir():
             leftover.unlink(missing_ok=True)

@@ -1,15 +1,18 @@
 """A block of uint8 on the disk that holds the images and masks of a split: where each lies, writing it, room for it."""
 
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import BinaryIO
 
 import numpy as np
 
-from segwright.files import write_atomic
+from segwright.files import remove_leftovers, write_atomic
 from segwright.transforms import Size
 
 CHUNK = 1 << 24
@@ -45,19 +48,39 @@ class Layout:
 
 
 def write_block(path: Path, nbytes: int, fill: Callable[[np.ndarray], None]) -> None:
-    """Calls `fill` with the block, (nbytes,) uint8, which becomes `path` whole or not at all.
+    """Calls `fill` with the block, (nbytes,) uint8, which becomes `path` whole or not at all, also on a SIGTERM.
 
     Raises:
         SegwrightError: the folder cannot be written, or has no room.
     """
 
     def write(file: BinaryIO) -> None:
-        _reserve(file, nbytes)
-        block = np.memmap(file.name, np.uint8, "r+", shape=(nbytes,))
-        fill(block)
-        block.flush()
+        with _removed_by_sigterm(Path(file.name)):
+            _reserve(file, nbytes)
+            block = np.memmap(file.name, np.uint8, "r+", shape=(nbytes,))
+            fill(block)
+            block.flush()
 
     write_atomic(path, write)
+
+
+@contextmanager
+def _removed_by_sigterm(draft: Path) -> Iterator[None]:
+    """Within it SIGTERM takes the file away and ends the process as ever; not where it was given another meaning."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+
+    def leave(number: int, _: FrameType | None) -> None:
+        draft.unlink(missing_ok=True)
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
+
+    signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _reserve(file: BinaryIO, nbytes: int) -> None:
@@ -84,7 +107,8 @@ def warm(path: Path) -> None:
 def locked(folder: Path) -> Iterator[None]:
     """One process at a time, so that of a machine's ranks one decodes and the others wait for it.
 
-    Where the file system has no locks they all decode, and the last one's equal block stands.
+    Nobody else writes meanwhile, so the drafts that lie there are of killed processes, and are removed. Where the file
+    system has no locks they all decode, and the last one's equal block stands.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("a") as file:
@@ -92,6 +116,7 @@ def locked(folder: Path) -> Iterator[None]:
             import fcntl
 
             fcntl.flock(file, fcntl.LOCK_EX)
+            remove_leftovers(folder)
         except (ImportError, OSError):
             pass
         yield
