@@ -2,6 +2,7 @@
 
 import io
 import json
+import tracemalloc
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from segwright.checks.likeness import alike, best_overlay, thumbnail
 from segwright.datasets import coco
 from segwright.datasets.base import Finding, Source
 from segwright.errors import DataError
+from segwright.splitting.groups import joined
 
 NEAR = {"near-duplicate-across", "near-duplicate-within"}
 
@@ -162,6 +164,55 @@ def test_a_data_set_of_nothing_but_copies_is_found_out():
     findings = check(shelf("train", {f"{quality}.png": jpeg(texture(0), quality) for quality in (95, 90, 85)}))
     assert findings["near-duplicate-within"].level == "info"
     assert len(findings["near-duplicate-within"].files) == 3
+
+
+def frames(count: int) -> list[np.ndarray]:
+    """(48, 48) thumbnails of two videos in turns; a frame is like every other of its own, however it is turned."""
+    rng = np.random.default_rng(0)
+    scenes = rng.integers(20, 230, (2, 48, 48))
+    scenes = np.mean([likeness.turned(scenes, turn) for turn in range(8)], axis=0)
+    return [(scenes[number % 2] + rng.integers(-9, 10, (48, 48))).astype(np.uint8) for number in range(count)]
+
+
+def test_candidates_among_the_frames_of_videos_take_memory_for_a_few_pairs_of_each_frame():
+    """300 frames: 150 x 149 pairs pass the bar, each in eight ways, 27 MB if all are held until the best are chosen."""
+    images = frames(300)
+    tracemalloc.start()
+    try:
+        found = likeness._candidates(images)
+        assert tracemalloc.get_traced_memory()[1] < 19e6
+    finally:
+        tracemalloc.stop()
+    assert 0 < len(found) <= 8 * len(images)
+
+
+def test_frames_that_are_all_equal_hang_together():
+    found = likeness._candidates(frames(1) * 40)
+    assert len(joined(40, [(a, b) for a, b, _ in found])) == 1
+
+
+def test_the_pairs_that_are_kept_are_those_of_going_through_all_from_the_best_on():
+    """As long as one of a pair's two images has fewer than eight, the pair is taken; the slow way, for 40 images."""
+    rng = np.random.default_rng(0)
+    first, second = np.triu_indices(40, 1)
+    promise = rng.permutation(len(first)).astype(np.float32)
+    taken, expected = np.zeros(40, int), np.zeros(len(first), bool)
+    for pair in np.argsort(-promise):
+        ends = [first[pair], second[pair]]
+        expected[pair] = taken[ends].min() < 8
+        taken[ends] += expected[pair]
+    kept = likeness._leading(np.stack([first, second]), np.arange(len(first)), promise, 8)
+    assert kept.tolist() == expected.tolist()
+
+
+def test_the_highest_of_a_row_are_the_first_of_equal_ones_and_none_below_zero():
+    excess = np.array([[3, 1, 2, 1, 1], [-1, -1, 0, -2, -3], [5, 5, 5, 5, 5]], np.float32)
+    rows, columns = likeness._highest(excess, 3)
+    assert list(zip(rows.tolist(), columns.tolist(), strict=True)) == [
+        *[(0, 0), (0, 1), (0, 2)],
+        (1, 2),
+        *[(2, 0), (2, 1), (2, 2)],
+    ]
 
 
 def test_flat_images_are_not_compared():

@@ -17,7 +17,6 @@ frames a second apart are reported within its splits, none across. Metal ground 
 1 of 12 from 0.75 to 0.9, 3 of 12 from 0.6 on, 5 of 11 below.
 """
 
-from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -153,40 +152,98 @@ def _candidates(thumbnails: list[np.ndarray]) -> list[tuple[int, int, int]]:
     images = [Image.fromarray(one) for one in thumbnails]
     details = _coarse(images, None)
     plain = unit(details)
-    promise: dict[tuple[int, int, int], float] = defaultdict(float)
+    best = _Promising(len(thumbnails))
     for turn in range(8):
-        _promising(unit(turned(details, turn)), plain, turn, promise)
+        best.see(unit(turned(details, turn)), plain, turn)
     places = (0.0, 0.5, 1.0)
     for place in [(y, x) for y in places for x in places]:
         cropped = _coarse(images, place)
         for turn in (0, 4):  # of turned copies that are cropped as well, mirrored ones are the usual
-            _promising(unit(turned(cropped, turn)), plain, turn, promise)
-    kept, taken = [], Counter[int]()
-    for a, b, turn in sorted(promise, key=lambda key: -promise[key]):
-        if min(taken[a], taken[b]) < _CANDIDATES_EACH:
-            kept.append((a, b, turn))
-            taken.update((a, b))
+            best.see(unit(turned(cropped, turn)), plain, turn)
+    return best.pairs()
+
+
+class _Promising:
+    """The pairs that are among the `_CANDIDATES_EACH` most promising of one of their images.
+
+    No more than twice that many for each image are ever held, so that a video of N frames, all alike, takes memory for
+    N pairs, not for N^2. Of pairs that promise the same, those of the first images stay: then frames that all resemble
+    each other equally all hang together by the first of them.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._keys = np.zeros(0, np.int64)
+        """(turn x N + a) x N + b of M pairs, (M,), each once"""
+        self._promise = np.zeros(0, np.float32)
+        """(M,), by how much each passes the candidates' bar at best"""
+
+    def see(self, changed: np.ndarray, plain: np.ndarray, turn: int) -> None:
+        """Details of all N images, one length-1 row each: changed, one way being `turn`, and as they are."""
+        for start, excess in _excess(changed, plain):
+            rows, columns = _highest(excess, _CANDIDATES_EACH)
+            others, more = _highest(excess.T, _CANDIDATES_EACH)
+            rows, columns = np.append(rows, more), np.append(columns, others)
+            promise, rows = excess[rows, columns], rows + start
+            turns = np.where(rows < columns, turn, _inverse(turn))
+            keys = (turns * self._count + np.minimum(rows, columns)) * self._count + np.maximum(rows, columns)
+            self._add(keys, promise)
+
+    def _add(self, keys: np.ndarray, promise: np.ndarray) -> None:
+        keys, promise = np.append(self._keys, keys), np.append(self._promise, promise)
+        order = np.lexsort((-promise, keys))
+        keys, promise = keys[order], promise[order]
+        first = np.diff(keys, prepend=-1) > 0
+        keys, promise = keys[first], promise[first]
+        kept = _leading(np.stack(self._images(keys)), keys, promise, _CANDIDATES_EACH)
+        self._keys, self._promise = keys[kept], promise[kept]
+
+    def _images(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return keys // self._count % self._count, keys % self._count
+
+    def pairs(self) -> list[tuple[int, int, int]]:
+        """(a, b, turn), a < b."""
+        turns = self._keys // self._count**2
+        return list(zip(*(one.tolist() for one in (*self._images(self._keys), turns)), strict=True))
+
+
+def _leading(ends: np.ndarray, keys: np.ndarray, promise: np.ndarray, most: int) -> np.ndarray:
+    """Which of M pairs, (M,) bool, are among the `most` most promising of one of their `ends`, (2, M) images."""
+    images, pairs = ends.ravel(), np.tile(np.arange(len(keys)), 2)
+    order = np.lexsort((keys[pairs], -promise[pairs], images))
+    starts = np.searchsorted(images[order], images[order])
+    kept = np.zeros(len(keys), bool)
+    kept[pairs[order[np.arange(len(order)) - starts < most]]] = True
     return kept
 
 
-def _promising(changed: np.ndarray, plain: np.ndarray, turn: int, promise: dict[tuple[int, int, int], float]) -> None:
-    """Adds the pairs that pass the candidates' bar, and by how much."""
-    for a, b, excess in _standing_out(changed, plain):
-        key = (a, b, turn) if a < b else (b, a, _inverse(turn))
-        promise[key] = max(promise[key], excess)
-
-
-def _standing_out(changed: np.ndarray, plain: np.ndarray) -> Iterator[tuple[int, int, float]]:
-    """(row of `changed`, row of `plain`, by how much they pass the candidates' bar), without an image and itself."""
+def _excess(changed: np.ndarray, plain: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """(first row of a block of B rows of `changed`, by how much they pass the candidates' bar with each row of `plain`,
+    (B, N)); an image with itself does not."""
     sample = _sample(len(plain), 256)
     for start in range(0, len(changed), _BLOCK):
         scores = changed[start : start + _BLOCK] @ plain.T
         scores[np.arange(len(scores)), start + np.arange(len(scores))] = -1
         # of a few images the median may itself be a copy; then all pairs above the bare bar are looked at
         usual = np.median(scores[:, sample], axis=1, keepdims=True).clip(0) if len(plain) > 16 else np.zeros((1, 1))
-        bar = _bar(usual, _CANDIDATE_LEAP).astype(np.float32)
-        for row, column in np.argwhere(scores >= bar):
-            yield start + int(row), int(column), float(scores[row, column] - bar[row if len(bar) > 1 else 0, 0])
+        scores -= _bar(usual, _CANDIDATE_LEAP).astype(np.float32)
+        yield start, scores
+
+
+def _highest(excess: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of the `most` highest of each row, as far as they are 0 or more; of equal ones, the first."""
+    passing = np.ascontiguousarray(excess >= 0)
+    crowded = np.flatnonzero(np.count_nonzero(passing, axis=1) > most)
+    if len(crowded):
+        values = excess[crowded]
+        least = -np.partition(-values, most - 1, axis=1)[:, most - 1 : most]
+        above, equal = values > least, values == least
+        free = most - np.count_nonzero(above, axis=1, keepdims=True)
+        if (np.count_nonzero(equal, axis=1, keepdims=True) > free).any():
+            equal &= np.cumsum(equal, axis=1, dtype=np.int32) <= free
+        passing[crowded] = above | equal
+    rows, columns = np.divmod(np.flatnonzero(passing), passing.shape[1])
+    return rows, columns
 
 
 def _sample(count: int, most: int) -> np.ndarray:
