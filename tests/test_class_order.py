@@ -1,5 +1,6 @@
 """Data that number the model's classes otherwise are scored by name; where names cannot tell, that is an error."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -66,3 +67,13 @@ def test_new_names_at_the_same_places_are_taken_by_their_order(
     (data / "classes.txt").write_text("ground\nred\nsea\n")
     assert scored(run, data, tmp_path / "out")["iou"] == scored(run, run.folder.parent / "data", tmp_path / "o")["iou"]
     assert "they are compared by their order" in caplog.text
+
+
+def test_masks_of_several_classes_come_with_what_their_values_mean(run: segwright.Run, tmp_path: Path) -> None:
+    photo = run.folder.parent / "data/test/images/1.png"
+    segwright.infer(run.best, photo, tmp_path)
+    said = json.loads((tmp_path / "mask_classes.json").read_text())["mask"]
+    assert [(entry["id"], entry["name"]) for entry in said] == list(enumerate(NAMES))
+    mask = Image.open(tmp_path / "1_mask.png")
+    palette = np.array(mask.getpalette()).reshape(-1, 3)
+    assert [entry["color"] for entry in said] == palette[:3].tolist()

@@ -185,11 +185,13 @@ def test_other_ways_to_decode_may_be_asked_for(run, tmp_path):
 def test_masks_of_every_level_are_those_of_the_tree(run, tmp_path):
     image = sorted((run.folder.parents[1] / "images/val").iterdir())[0]
     segwright.infer(run.best, image, tmp_path)
-    names = {path.name for path in tmp_path.iterdir()}
-    assert names == {
+    said = json.loads((tmp_path / "mask_classes.json").read_text())
+    assert {kind: len(those) for kind, those in said.items()} == {"mask": 4, "coarse_mask": 3, "super_coarse_mask": 2}
+    pictures = set(tmp_path.glob("*.png"))
+    assert {path.name for path in pictures} == {
         f"{image.stem}{level}_{kind}.png" for level in ("", "_coarse", "_super_coarse") for kind in ("mask", "overlay")
     }
-    assert all(map(is_prediction, tmp_path.iterdir()))
+    assert all(map(is_prediction, pictures))
     fine, coarse, top = (
         np.asarray(Image.open(tmp_path / f"{image.stem}{level}_mask.png")) for level in ("", "_coarse", "_super_coarse")
     )

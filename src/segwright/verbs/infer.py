@@ -1,5 +1,6 @@
 """`segwright infer`: masks and overlays for a file, a folder or a glob."""
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ import torch
 from segwright.drawing.classes import class_colours
 from segwright.drawing.overlays import overlay
 from segwright.errors import SegwrightError
+from segwright.files import write_text
 from segwright.images import TO_LOOK_AT, read_image, write_png
 from segwright.progress import bar
 from segwright.transforms import Size, resize
@@ -19,6 +21,9 @@ from segwright.verbs.infer_names import ENDINGS, find_images, output_names, stop
 from segwright.verbs.loading import Loaded, load_model
 
 log = logging.getLogger("segwright")
+
+MEANING = "mask_classes.json"
+"""Beside masks of several classes; no reader takes it for a table of the data's."""
 
 
 @dataclass
@@ -45,6 +50,7 @@ def infer(
 
     A mask holds 0 and 255 for one class, else the class ids, with a palette of the classes' colours. With a tree of
     classes there are `<stem>_<level>_mask.png` and `<stem>_<level>_overlay.png` of its upper levels, too.
+    With several classes `mask_classes.json` says what the values stand for.
     All are marked as predictions (`segwright.images.is_prediction`), so that no search for masks takes them for truth.
     A file that cannot be read, or whose name leaves no room for that, is reported and left out; the others are done.
 
@@ -65,7 +71,22 @@ def infer(
                 log.error("%s", error)
                 result.failed[str(path)] = str(error)
             progress.advance()
+    if result.written and len(loaded.classes) > 1:
+        write_text(result.folder / MEANING, json.dumps(meaning(loaded), indent=1, ensure_ascii=False))
     return result
+
+
+def meaning(loaded: Loaded) -> dict[str, list[dict[str, Any]]]:
+    """Of each kind of mask by the end of its name what its values stand for: id, name and RGB of each class."""
+    kinds = {"mask": (loaded.classes, class_colours(loaded.classes, loaded.colours))}
+    if loaded.predictor.tree is not None:
+        tree = loaded.predictor.tree.hierarchy
+        for number, level in enumerate(tree.level_names[:-1]):
+            kinds[f"{level}_mask"] = (list(tree.names(number)), class_colours(tree.names(number)))
+    return {
+        kind: [{"id": place, "name": name, "color": [*map(int, rgb[:3])]} for place, (name, rgb) in enumerate(pairs)]
+        for kind, pairs in ((kind, zip(names, colours, strict=False)) for kind, (names, colours) in kinds.items())
+    }
 
 
 class NotPredicted(SegwrightError):
