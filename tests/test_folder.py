@@ -192,6 +192,81 @@ def test_of_several_folders_of_masks_one_is_chosen_and_said():
     assert find(files, words(dict.fromkeys(("train", "valid", "test")))) == Layout("image/*", "annotation/*")
 
 
+def layout_of(*folders: str) -> Layout | None:
+    """Of files `a` and `b` in each folder; behind a colon other names, e.g. `pred:a_mask,b_mask,c_mask`."""
+    parts = [entry.partition(":") for entry in folders]
+    files = [f"{folder}/{name}.png" for folder, _, names in parts for name in (names or "a,b").split(",")]
+    return find(files, words(dict.fromkeys(("train", "valid", "test"))))
+
+
+@pytest.mark.parametrize(
+    ("folders", "masks"),
+    [
+        (("images:a,b,c", "masks", "pred:a_mask,b_mask,c_mask"), "masks/*"),
+        (("train/images:a,b,c,a_mask,b_mask,c_mask", "train/masks"), "{split}/masks/*"),
+        (("images:a,b,c", "masks", "masks_pred:a,b,c"), "masks/*"),
+        (("JPEGImages:a,b,c", "SegmentationClass", "SegmentationObject:a,b,c"), "SegmentationClass/*"),
+        (("images", "masks", "labels"), "masks/*"),
+        (("images", "masks", "old/masks"), "masks/*"),
+        (("images:a,b,c", "truth:a,b,c", "masks:d"), "truth/*"),
+        (("images", "truth"), "truth/*"),
+    ],
+)
+def test_of_two_masks_of_an_image_those_in_a_folder_of_masks_count(folders, masks):
+    layout = layout_of(*folders)
+    assert layout is not None
+    assert layout.masks == masks
+    assert "mages" in layout.images
+
+
+@pytest.mark.parametrize(
+    ("folders", "named"),
+    [
+        (("images", "truth", "pred"), "pred/ or in truth/"),
+        (("images", "masks_a", "masks_b"), "masks_a/ or in masks_b/"),
+        (("images:a,b,c", "masks", "labels:a,b,c"), "labels/ or in masks/"),
+        (("left", "right"), "left/ or in right/"),
+    ],
+)
+def test_masks_that_no_name_tells_from_others_are_asked_for(folders, named):
+    with pytest.raises(DataError, match=rf"{named}.*data\.images='.*' data\.masks='"):
+        layout_of(*folders)
+
+
+def test_masks_that_could_be_two_folders_name_the_data_and_are_read_when_they_are_said(root):
+    move(root, "images/{split}/{name}.png", "truth/{split}/{name}.png")
+    for path in sorted(root.glob("truth/*/*")):
+        write_png(root / "pred" / path.parent.name / path.name, np.zeros((8, 8), np.uint8))
+    with pytest.raises(DataError, match=f"in the data folder {root} the masks may lie in"):
+        scan(root)
+    assert folder.recognises(root)
+    as_drawn(scan(root, images="images/{split}/*", masks="truth/{split}/*"))
+
+
+@pytest.mark.parametrize("place", ["{split}/pred", "{split}/images", "{split}/masks", "masks"])
+def test_what_infer_wrote_is_no_truth(place, root):
+    """As many predictions as images, while one mask is missing."""
+    for split, names in BOXES.items():
+        for name in names:
+            for ending in ("_mask", "_overlay"):
+                write_png(
+                    root / place.format(split=split) / f"{name}{ending}.png", MASKS["train", "both"], prediction=True
+                )
+    (root / "train/masks/both.png").unlink()
+    source = scan(root)
+    as_drawn(source, {key: mask for key, mask in MASKS.items() if key != ("train", "both")})
+    assert found(source, "missing-mask").files == ("train/images/both.png",)
+    assert codes(source) == {"missing-mask", "predicted-mask" if place == "{split}/masks" else "not-in-layout"}
+
+
+def test_predictions_alone_are_no_data_set_unless_they_are_said_to_be(root):
+    for path in sorted(root.glob("*/masks/*")):
+        write_png(path, read_image(path)[..., 0], prediction=True)
+    with pytest.raises(DataError, match=r"4 of them predictions of segwright infer"):
+        scan(root)
+    as_drawn(scan(root, images="{split}/images/*", masks="{split}/masks/*"))
+
+
 def test_links_to_folders_are_followed_once(root, tmp_path):
     (tmp_path / "linked").mkdir()
     for name in ("train", "val", "test"):

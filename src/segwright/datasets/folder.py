@@ -7,7 +7,9 @@ masks' values mean is found from the masks and from the classes (folder_masks.py
 """
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,10 +22,13 @@ from segwright.datasets.folder_layout import Layout
 from segwright.datasets.folder_meaning import meaning, table_for
 from segwright.datasets.pairs import Pair, PairSplit, holds
 from segwright.errors import ConfigError, DataError
+from segwright.images import is_prediction
 
 __all__ = ["Config", "build", "example", "recognises", "scan"]
 
 SPLITS = ("train", "valid", "test")
+WRITTEN = ("_mask.png", "_overlay.png")
+"""How the names of `segwright infer`'s files end; only of these does it matter that they lie among images."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +83,11 @@ class Config:
 
 def recognises(root: Path) -> bool:
     """Whether the folder holds images with masks as this reader finds them by itself."""
-    return folder_layout.find(folder_layout.listing(root), folder_layout.words(dict.fromkeys(SPLITS))) is not None
+    files, known = folder_layout.listing(root), folder_layout.words(dict.fromkeys(SPLITS))
+    try:
+        return folder_layout.find(files, known, _predicted(root)) is not None
+    except DataError:  # more than one way to read it
+        return True
 
 
 def build(config: Config) -> Source:
@@ -107,8 +116,10 @@ def scan(config: Config) -> Source:
 
 def _pairs(root: Path, files: list[str], config: Config, notes: Notes) -> dict[str, list[Pair]]:
     """Split -> its pairs by name. `DataError` if there are none at all."""
-    known = folder_layout.words({name: getattr(config, name) for name in SPLITS})
-    layout = _layout(root, files, config, known)
+    known, predicted = folder_layout.words({name: getattr(config, name) for name in SPLITS}), _predicted(root)
+    layout = _layout(root, files, config, known, predicted)
+    if config.masks is None:
+        files = _without_predictions(files, layout, known, predicted, notes)
     masks, doubled = folder_layout.matched(files, layout.masks, known)
     taken = {*masks.values(), *(file for pair in doubled for file in pair)}
     images, more = folder_layout.matched([file for file in files if file not in taken], layout.images, known)
@@ -121,6 +132,8 @@ def _pairs(root: Path, files: list[str], config: Config, notes: Notes) -> dict[s
             f"{len(masks)} masks{_first(masks)}, but what their * stand for is never the same. Mend the patterns."
         )
     notes.see("layout", "", f"images {layout.images}, masks {layout.masks}")
+    strays = {file for key, file in images.items() if key not in pairs and file.endswith(WRITTEN) and predicted(file)}
+    images = {key: file for key, file in images.items() if file not in strays}
     _unpaired(images, masks, {key[0] for key in pairs}, pairs, notes)
     _outside(files, {*images.values(), *masks.values(), *taken, *(file for two in more for file in two)}, notes)
     names = sorted({key[0] for key in images}, key=lambda name: SPLITS.index(name or "train"))
@@ -141,16 +154,39 @@ def _of_split(root: Path, pairs: folder_layout.Pairs, split: str) -> list[Pair]:
     return [Pair(root / image, root / mask) for (name, _), (image, mask) in sorted(pairs.items()) if name == split]
 
 
-def _layout(root: Path, files: list[str], config: Config, known: dict[str, str]) -> Layout:
+def _predicted(root: Path) -> Callable[[str], bool]:
+    """Whether `segwright infer` wrote a file, by its relative path; each header is read once."""
+    return cache(lambda file: file.lower().endswith(".png") and is_prediction(root / file))
+
+
+def _without_predictions(
+    files: list[str], layout: Layout, known: dict[str, str], predicted: Callable[[str], bool], notes: Notes
+) -> list[str]:
+    """All files but those among the masks that a model made."""
+    masks, doubled = folder_layout.matched(files, layout.masks, known)
+    made = {file for file in (*masks.values(), *(one for two in doubled for one in two)) if predicted(file)}
+    for file in sorted(made):
+        notes.see("predicted-mask", file)
+    return [file for file in files if file not in made]
+
+
+def _layout(
+    root: Path, files: list[str], config: Config, known: dict[str, str], predicted: Callable[[str], bool]
+) -> Layout:
     if config.images is not None and config.masks is not None:
         return Layout(config.images, config.masks)
-    layout = folder_layout.find(files, known)
+    try:
+        layout = folder_layout.find(files, known, predicted)
+    except DataError as error:
+        raise DataError(f"in the data folder {root} {error}") from None
     if layout is None:
+        made = sum(map(predicted, files))
         folders = Counter(file.rpartition("/")[0] or "." for file in files).most_common(6)
         held = "; ".join(f"{count} images in {folder}/" for folder, count in folders) or f"no image ({holds(root)})"
         raise DataError(
-            f"{root} holds no images with masks that could be told by the names of folders; there are: {held}. Put "
-            "them into images/ and masks/ under the same names, or say where they are, e.g. "
+            f"{root} holds no images with masks that could be told by the names of folders; there are: {held}"
+            f"{f' ({made} of them predictions of segwright infer, which are no truth)' if made else ''}. Put them "
+            "into images/ and masks/ under the same names, or say where they are, e.g. "
             "data.images='{split}/photos/*' data.masks='{split}/truth/*_mask.png'."
         )
     return layout

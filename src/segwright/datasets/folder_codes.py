@@ -18,6 +18,11 @@ CODES: dict[str, tuple[Level, str, str]] = pairs.CODES | {
         "stands for a class, so that borders are only about right",
         "Export the masks as PNG without smoothing, if the originals are there.",
     ),
+    "predicted-mask": (
+        "warning",
+        "masks that segwright infer wrote, left out: a model's own masks would be taken for the truth",
+        "Take them away; if they are meant to be learnt from, say so with data.images and data.masks.",
+    ),
     "not-in-layout": (
         "warning",
         "image files outside the folders that are read, left out",

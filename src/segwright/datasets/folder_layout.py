@@ -9,10 +9,12 @@ An image and a mask belong together if their `*` stand for the same, in the same
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from segwright.errors import DataError
 from segwright.images import IMAGE_SUFFIXES
 
 SPLIT_WORDS = {
@@ -30,6 +32,8 @@ MASK_ENDINGS = (
     "", "_mask", "_masks", "-mask", ".mask", "_label", "_labels", "_gt", "_seg", "_segmentation", "_annotation", "_L",
 )  # fmt: skip
 """What may stand behind an image's name in the name of its mask."""
+READERS = 8
+"""Threads that wait for files."""
 _SAME = ((".jpg", ".jpeg"), (".tif", ".tiff"))
 _SUFFIX = "(?i:" + "|".join(re.escape(suffix) for suffix in IMAGE_SUFFIXES) + ")"
 
@@ -131,36 +135,118 @@ def pairs(images: Found, masks: Found) -> Pairs:
     }
 
 
-def find(files: list[str], known: Mapping[str, str]) -> Layout | None:
-    """The layout under which most images have a mask; none if none has."""
+@dataclass(frozen=True)
+class _Fit:
+    """One layout that pairs images with masks."""
+
+    layout: Layout
+    source: str
+    folder: str
+    """Templates of the images' and the masks' folders."""
+    pairs: dict[str, str]
+    """Image -> mask."""
+    named: int
+    """How clearly a name says that these are masks: 2, a folder's whole name; 1, part of it, or masks' endings beside
+    their images; 0, none."""
+
+    def rivals(self, fits: list["_Fit"]) -> list["_Fit"]:
+        """Those with masks of another folder for one of the same images, or with both the other way round."""
+        return [
+            fit
+            for fit in fits
+            if fit.folder != self.folder
+            and (fit.pairs.keys() & self.pairs.keys() or (fit.source, fit.folder) == (self.folder, self.source))
+        ]
+
+
+def find(
+    files: list[str], known: Mapping[str, str], predicted: Callable[[str], bool] = lambda _: False
+) -> Layout | None:
+    """The layout under which most images have a mask; none if none has.
+
+    Where two folders have a mask for the same image, the one whose name says more clearly that it holds masks wins,
+    then the one whose word is earlier in `MASK_WORDS`. Files that a model made (`predicted`) are no masks; it is only
+    asked of those that come into question.
+
+    Raises:
+        DataError: two such folders, neither of which comes first.
+    """
+    while True:
+        fits = _fits(files, known)
+        if not fits:
+            return None
+        best = max(fits, key=lambda fit: len(fit.pairs))
+        rivals = best.rivals(fits)
+        masks = sorted({mask for fit in (best, *rivals) for mask in fit.pairs.values()})
+        with ThreadPoolExecutor(READERS) as pool:
+            made = {mask for mask, yes in zip(masks, pool.map(predicted, masks), strict=True) if yes}
+        if not made:
+            return _first_of(best, rivals, fits)
+        files = [file for file in files if file not in made]
+
+
+def _first_of(best: _Fit, rivals: list[_Fit], fits: list[_Fit]) -> Layout:
+    """The layout that wins. Raises `DataError`."""
+    named = max(fit.named for fit in (best, *rivals))
+    if best.named < named:
+        best = max((fit for fit in rivals if fit.named == named), key=lambda fit: len(fit.pairs))
+    for other in best.rivals(fits):
+        if other.named == named and (named == 0 or _rank(best.folder)[:2] >= _rank(other.folder)[:2]):
+            image = next(iter(sorted(best.pairs.keys() & other.pairs.keys())), "")
+            whose = f"both have a mask for {image}" if image else "each has a picture for each of the other's"
+            raise DataError(
+                f"the masks may lie in {best.folder or './'} or in {other.folder or './'}: {whose}, and no name says "
+                f"which are the truth. Say it, e.g. data.images='{best.layout.images}' "
+                f"data.masks='{best.layout.masks}', or take the other folder out of the data's."
+            )
+    return best.layout
+
+
+def _fits(files: list[str], known: Mapping[str, str]) -> list[_Fit]:
+    """Every layout that pairs anything, in the order of their words. A folder of images has no masks for others'."""
     templates = _templates(files, known)
-    images = {where: matched(files, f"{where}*", known)[0] for where, role in templates.items() if role != "mask"}
-    masks = {where: matched(files, f"{where}*", known)[0] for where in templates}
-    best, most = None, 0
-    for mask_where in sorted(masks, key=_rank):
-        for image_where in sorted(images, key=_rank):
-            for ending in MASK_ENDINGS if mask_where != image_where else MASK_ENDINGS[1:]:
-                count = _count(images[image_where], masks[mask_where], ending)
-                if count > most:
-                    best, most = Layout(f"{image_where}*", f"{mask_where}*{ending}"), count
-    for where, role in templates.items():
+    found = {where: matched(files, f"{where}*", known)[0] for where in templates}
+    fits = []
+    for folder in sorted(templates, key=_rank):
+        for source in sorted((where for where, role in templates.items() if role != "mask"), key=_rank):
+            if templates[folder] == "image" and not _named(folder, source == folder):
+                continue
+            for ending in MASK_ENDINGS if folder != source else MASK_ENDINGS[1:]:
+                layout = Layout(f"{source}*", f"{folder}*{ending}")
+                paired = _paired(found[source], found[folder], ending)
+                fits.append(_Fit(layout, source, folder, paired, _named(folder, source == folder)))
+    for where in (where for where, role in templates.items() if not role):
         layout = Layout(f"{where}*.jpg", f"{where}*.png")
-        count = 0 if role else len(pairs(*(matched(files, one, known)[0] for one in (layout.images, layout.masks))))
-        if count > most:
-            best, most = layout, count
-    return best
+        both = pairs(*(matched(files, one, known)[0] for one in (layout.images, layout.masks)))
+        fits.append(_Fit(layout, where, where, dict(both.values()), 0))
+    return [fit for fit in fits if fit.pairs]
 
 
-def _count(images: Found, masks: Found, ending: str) -> int:
-    """How many images have a mask if masks' names end so."""
+def _paired(images: Found, masks: Found, ending: str) -> dict[str, str]:
+    """Image -> mask, if masks' names end so."""
     cut = len(ending)
-    stems = ((split, key) for split, key in masks if key[-1].endswith(ending) and len(key[-1]) > cut)
-    return sum((split, (*key[:-1], key[-1][: len(key[-1]) - cut])) in images for split, key in stems)
+    stems = {
+        (split, (*key[:-1], key[-1][: len(key[-1]) - cut])): file
+        for (split, key), file in masks.items()
+        if key[-1].endswith(ending) and len(key[-1]) > cut
+    }
+    return {images[stem]: mask for stem, mask in stems.items() if stem in images}
+
+
+def _named(folder: str, by_ending: bool) -> int:
+    """As `_Fit.named`."""
+    whole, tokens = _words_in(folder)
+    return 2 if whole & set(MASK_WORDS) else 1 if by_ending or tokens & set(MASK_WORDS) else 0
+
+
+def _words_in(where: str) -> tuple[set[str], set[str]]:
+    """The names of the folders on a path, and the parts that `_` and `-` leave of them, in lower case."""
+    return set(where.lower().split("/")), set(re.split(r"[/_\-]", where.lower()))
 
 
 def _rank(where: str) -> tuple[int, int, str]:
     """Known words first, in their order; shallow before deep."""
-    tokens = set(re.split(r"[/_\-]", where.lower()))
+    tokens = set.union(*_words_in(where))
     order = [*MASK_WORDS, *IMAGE_WORDS]
     return min((order.index(token) for token in tokens if token in order), default=len(order)), where.count("/"), where
 
