@@ -12,6 +12,7 @@ from PIL import Image
 import segwright
 from runs import small
 from segwright.cli import main
+from segwright.datasets import folder
 from segwright.datasets.base import Finding
 from segwright.drawing.check_report import FILES_SHOWN, Double, Picture, check_report
 from segwright.errors import ConfigError, DataError
@@ -140,6 +141,22 @@ def test_a_quick_check_draws_no_page_and_mends_nothing(garden, tmp_path):
     for asked in ({"html": tmp_path / "a.html"}, {"fix": tmp_path / "b"}):
         with pytest.raises(ConfigError, match="quick"):
             check(config=config(garden), quick=True, **asked)
+
+
+def test_images_of_several_sizes_that_would_meet_in_a_batch_stop_the_run_and_are_found_before(tmp_path):
+    root = folder.example(tmp_path / "data")
+    for kind in ("images", "masks"):
+        path = root / "train" / kind / "both.png"
+        Image.open(path).resize((70, 40), 0).save(path)
+    settings = {"data": {"name": "folder", "root": str(root)}, "input": {"size": None}, "run": {"output": "none"}}
+    said = r"there are 2 \(width x height, images\): .*70 x 40 \(1\).*train.batch_size=8 images needs one size"
+    with pytest.raises(ConfigError, match=said):
+        segwright.train(settings)
+    for quick in (True, False):
+        findings = check(config=settings, quick=quick).findings
+        assert re.search(said, next(one.message for one in findings if one.code == "mixed-batches"))
+    for key, value in (("train", {"batch_size": 1}), ("augment", {"crop": 32}), ("input", {"size": 64})):
+        assert not {"mixed-batches"} & {one.code for one in check(config=settings | {key: value}, quick=True).findings}
 
 
 def test_training_does_not_start_on_a_file_that_is_cut_off(painted, tmp_path):

@@ -12,6 +12,7 @@ from segwright.data.batches import (
     training_batches,
     worker_count,
 )
+from segwright.data.own_sizes import refuse_mixed
 from segwright.data.preload import Preloaded, preloaded
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "evaluation_batches",
     "preloaded",
     "read_pair",
+    "refuse_mixed",
     "stacked",
     "training_batches",
     "worker_count",

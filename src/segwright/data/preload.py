@@ -25,9 +25,9 @@ import torch
 from segwright.data.batches import Config, read_pair
 from segwright.data.block import Layout, available_bytes, locked, open_block, warm, write_block
 from segwright.data.fingerprint import content_hash, place_hash
+from segwright.data.own_sizes import own_size
 from segwright.datasets.base import Split, group_of
 from segwright.errors import DataError, SegwrightError
-from segwright.images import image_size
 from segwright.progress import bar
 from segwright.transforms import Size, resize_image, resize_mask
 
@@ -159,18 +159,9 @@ def _find_or_write(
 def _layout(split: Split, size: Size | None, own_masks: bool, threads: int) -> Layout:
     own: list[Size] = []
     if size is None or own_masks:
-        own = _parallel(lambda index: _own_size(split, index), len(split), threads, f"sizes of {split.name}")
+        own = _parallel(lambda index: own_size(split, index), len(split), threads, f"sizes of {split.name}")
     fixed = [size] * len(split) if size else own
     return Layout.of(fixed, own if own_masks else fixed)
-
-
-def _own_size(split: Split, index: int) -> Size:
-    """From the header; a reader whose images are no files of their own has to decode."""
-    try:
-        return image_size(split.path(index))
-    except DataError:
-        height, width = split.mask(index).shape
-        return height, width
 
 
 def _decode(split: Split, block: np.ndarray, layout: Layout, threads: int) -> None:

@@ -9,14 +9,14 @@ from typing import Any
 from segwright.checks import Checked, check_quick, judge, look
 from segwright.class_weights import weigh
 from segwright.datasets import folder_write
-from segwright.datasets.base import Finding
-from segwright.errors import ConfigError
+from segwright.datasets.base import Finding, Source, by_level
+from segwright.errors import ConfigError, DataError
 from segwright.hierarchy import tree_of
 from segwright.progress import bar
 from segwright.verbs.check_page import check_page
 from segwright.verbs.fix import Fix, write_fixed
-from segwright.verbs.settings import gather
-from segwright.verbs.source import read_source
+from segwright.verbs.settings import Settings, gather
+from segwright.verbs.source import read_source, refuse_mixed_batches
 from segwright.verbs.trees import located
 
 
@@ -73,14 +73,27 @@ def check(
             tree_of(settings.hierarchy, source.classes)
     with bar("look", 1) as progress:
         if quick:
-            return Report(check_quick(source, progress.set), {})
+            return Report(by_level([*check_quick(source, progress.set), *of_batches(settings, source)]), {})
         survey = look(source, progress.set)
     with bar("compare", 1) as progress:
         checked = with_weights(judge(survey, progress.set))
+    checked = replace(checked, findings=by_level([*checked.findings, *of_batches(settings, source)]))
     if html:
         check_page(html, checked, settings.data.config.root)
     fixes = write_fixed(checked, Path(fix), folder_write.write) if fix else []
     return Report(checked.findings, checked.summary if source.splits else {}, fixes)
+
+
+def of_batches(settings: Settings, source: Source) -> list[Finding]:
+    """What training with this config would refuse of the images' sizes."""
+    try:
+        if "train" in source.splits:
+            refuse_mixed_batches(settings, source)
+    except ConfigError as error:
+        return [Finding("error", "mixed-batches", str(error))]
+    except DataError:
+        pass  # a file that cannot be read has a finding of its own
+    return []
 
 
 def with_weights(checked: Checked) -> Checked:

@@ -3,6 +3,7 @@
 import logging
 
 from segwright import splitting
+from segwright.data import refuse_mixed
 from segwright.datasets import READERS
 from segwright.datasets.base import Source, sound
 from segwright.datasets.mapping import mapped, set_apart
@@ -42,6 +43,13 @@ def read_source(
     for finding in divided.findings[len(source.findings) :]:
         log.log(LOG_LEVEL[finding.level], "%s %s", finding.message, finding.fix)
     return sound(divided, config.root)
+
+
+def refuse_mixed_batches(settings: Settings, source: Source) -> None:
+    """Raises `ConfigError` where the training images would meet in a batch at different sizes; reads their headers if
+    the config gives them no common size."""
+    if settings.input.pixels() is None and settings.augment.window() is None:
+        refuse_mixed(source.splits["train"], settings.train.batch_size)
 
 
 def division(settings: Settings, source: Source) -> dict[str, list[str]] | None:

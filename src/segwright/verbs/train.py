@@ -28,7 +28,7 @@ from segwright.verbs.pictures import run_pictures
 from segwright.verbs.recording import header, params, start_records
 from segwright.verbs.scoring import validation
 from segwright.verbs.settings import Settings, gather, with_loss_for
-from segwright.verbs.source import SPLIT_FILE, division, earlier_division, read_source
+from segwright.verbs.source import SPLIT_FILE, division, earlier_division, read_source, refuse_mixed_batches
 from segwright.verbs.trees import decoder, located, write_tree
 
 log = logging.getLogger("segwright")
@@ -131,7 +131,7 @@ def check_usable(source: Source, settings: Settings, force: bool = False) -> Non
 
     Raises:
         DataError: training could not be trusted.
-        ConfigError: the images have not the channels that the encoder is to take.
+        ConfigError: the images have not the channels that the encoder is to take, or not one size for a batch.
     """
     for needed in ("train", "valid"):
         if needed not in source.splits:
@@ -154,6 +154,7 @@ def check_usable(source: Source, settings: Settings, force: bool = False) -> Non
         stop_on_errors(findings, "Mend the data, or train all the same with --force.")
     elif any(finding.level == "error" for finding in findings):
         log.error("the data have the errors above; the run goes on with them, as --force says")
+    refuse_mixed_batches(settings, source)
 
 
 def assemble(
