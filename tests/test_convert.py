@@ -208,6 +208,15 @@ def test_an_existing_output_is_not_touched(tmp_path):
     assert not list((tmp_path / "new").iterdir())
 
 
+def test_two_data_sets_of_nnunet_get_no_common_number(tmp_path):
+    root = READERS["folder"].example(tmp_path / "data")
+    convert(root, tmp_path / "Dataset701_A", "nnunet", reader="folder")
+    with pytest.raises(ConfigError, match="holds Dataset701_A already"):
+        convert(root, tmp_path / "Dataset701_B", "nnunet", reader="folder")
+    convert(root, tmp_path / "Dataset702_B", "nnunet", reader="folder")
+    convert(root, tmp_path / "Dataset701_B", "coco", reader="folder")
+
+
 def test_a_mask_that_does_not_fit_leaves_nothing_behind(tmp_path):
     root = READERS["nnunet"].example(tmp_path / "data")
     write_png(root / "labelsTr/eye_002.png", np.zeros((3, 3), np.uint8))

@@ -23,6 +23,8 @@ from segwright.verbs.source import read_source
 
 log = logging.getLogger("segwright")
 
+NNUNET_NAME = re.compile(r"Dataset(\d{3})_(.+)")
+
 
 @dataclass(frozen=True)
 class Converted:
@@ -57,7 +59,7 @@ def convert(
         reader: what `root` is; none: as the config says, or as it looks.
 
     Raises:
-        ConfigError: `output` exists, or an unknown `to` or `reader`.
+        ConfigError: `output` exists, or for nnunet another data set of its number; an unknown `to` or `reader`.
         DataError: the data cannot be used.
     """
     output = Path(output)
@@ -65,6 +67,8 @@ def convert(
         raise ConfigError(f"--to is '{to}'; data are written as: {', '.join(WRITERS)}.{nearest(to, WRITERS)}")
     if output.exists():
         raise ConfigError(f"{output} exists, and nothing is overwritten. Choose another --output, or take it away.")
+    if to == "nnunet":
+        stop_on_same_number(output)
     if reader is None and config is None and not any(word.startswith("data.name=") for word in overrides):
         reader = detect(root)
         log.info("%s is read as %s", root, reader)
@@ -77,6 +81,17 @@ def convert(
     images = sum(len(split) for split in source.splits.values())
     options = _write_whole(source, output, WRITERS[to], images)
     return Converted(output, images, {"name": to, "root": str(output), **options})
+
+
+def stop_on_same_number(output: Path) -> None:
+    """Raises `ConfigError` where a data set of nnU-Net beside `output` has its number."""
+    match = NNUNET_NAME.fullmatch(output.name)
+    same = sorted(path.name for path in output.parent.glob(f"Dataset{match[1]}_*") if path.is_dir()) if match else []
+    if same:
+        raise ConfigError(
+            f"{output.parent} holds {same[0]} already, and nnU-Net finds a data set by its number and refuses two of "
+            f"one. Give {output.name} a free number, or take the other away."
+        )
 
 
 Writer = Callable[[Source, Path, Advance], dict[str, Any]]
@@ -101,7 +116,7 @@ def _write_whole(source: Source, output: Path, write: Writer, images: int) -> di
 
 
 def _nnunet(source: Source, folder: Path, advance: Advance) -> dict[str, Any]:
-    match = re.fullmatch(r"Dataset(\d{3})_(.+)", folder.name)
+    match = NNUNET_NAME.fullmatch(folder.name)
     if match is None:
         raise ConfigError(
             f"--output ends in '{folder.name}', and nnU-Net finds a data set by its folder's name alone. Call it "
