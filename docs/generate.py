@@ -15,8 +15,9 @@ PAGE = Path(__file__).parent / "configuration.md"
 HEAD = """# Configuration
 
 Made by `make docs` from the code. A YAML file holds these sections; on the command line a key is written
-`section.key=value`. Flags win over overrides, overrides over the file, the file over the defaults. The flat capital
-keys of the crack recipe (`LR`, `IMG_SIZE`, ...) are read too.
+`section.key=value`. Flags win over overrides, overrides over the file, the file over the defaults. A mapping that
+is a value, such as a table of classes, takes the place of the one below it; `classes.merge.damage=[scratch, hole]` sets
+one key of it. The flat capital keys of the crack recipe (`LR`, `IMG_SIZE`, ...) are read too.
 """
 
 

@@ -58,6 +58,30 @@ def test_yaml_mapping_and_overrides_give_equal_objects(tmp_path):
     assert gather(file) == gather(values) == gather(None, overrides=words)
 
 
+def test_a_mapping_that_is_a_value_is_replaced_as_a_whole_by_an_override_and_by_a_file_over_a_checkpoints_config():
+    table = {"background": 0, "crack": 1, "scratch": 2}
+    tree = {"wood": {"joint": 1, "board": 2}, "sky": 0}
+    values = {"data": {"name": "folder", "root": "x", "classes": table}, "hierarchy": {"classes": tree}}
+    words = ["data.classes={background: 0, damage: 3}", "hierarchy.classes={all: {joint: 1, board: 2, sky: 0}}"]
+    new, grown = {"background": 0, "damage": 3}, {"all": {"joint": 1, "board": 2, "sky": 0}}
+    over = {"data": {"classes": new}, "hierarchy": {"classes": grown}}
+    for settings in (gather(values, overrides=words), gather(over, base=values), gather(None, None, words, values)):
+        assert (settings.data.config.classes, settings.hierarchy.classes) == (new, grown)
+        assert settings.data.config.root == "x", "sections are merged"
+    assert gather({**values, "classes": {"merge": {"a": ["b"]}}}, overrides=["classes.merge={}"]).classes.merge == {}
+
+
+def test_one_key_of_a_mapping_that_is_a_value_can_be_overridden():
+    classes = {"merge": {"damage": ["crack"], "wood": ["board", "beam"]}}
+    merged = {"damage": ["scratch", "hole"], "wood": ["board", "beam"]}
+    word = "classes.merge.damage=[scratch, hole]"
+    assert gather({**DATA, "classes": classes}, overrides=[word]).classes.merge == merged
+    assert gather(DATA, overrides=[word], base={"classes": classes}).classes.merge == merged
+    seghiero = {"dataset": {"root": "x", "train": "a"}}
+    words = ["data.name=seghiero", "data.root=y", "dataset.train=b"]
+    assert gather(seghiero, overrides=words).data.config.dataset == {"root": "x", "train": "b"}
+
+
 def test_a_mapping_may_use_the_crack_systems_keys_too():
     assert gather({"DATA_ROOT": "x", "LR": 0.02, "IMG_SIZE": 128}) == gather(
         {"data": {"root": "x"}, "optim": {"lr": 0.02}, "input": {"size": 128}}

@@ -1,7 +1,7 @@
 """From YAML files, flags and `key=value` words to one plain nested mapping. No value is checked here."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +74,10 @@ def as_mapping(config: str | Path | Mapping[str, Any] | None) -> dict[str, Any]:
     return translate(config, where="the config") if isinstance(config, Mapping) else read_yaml(config)
 
 
-def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
-    """`["train.epochs=3", "LR=1e-3"]` -> a nested mapping; values are read as YAML.
+def parse_overrides(words: Sequence[str], base: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """`["train.epochs=3", "LR=1e-3"]` -> a nested mapping, over `base` if given; values are read as YAML.
+
+    A mapping as a value takes the place of one in `base`; `classes.merge.damage=[a, b]` sets one key of it.
 
     Raises:
         ConfigError: a word without `=`.
@@ -85,11 +87,21 @@ def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
         raise ConfigError(
             f"'{bad[0]}' is neither a flag nor key=value. Write an override as section.key=value, e.g. train.epochs=20."
         )
-    values: dict[str, Any] = {}
+    values = dict(base or {})
     for word in words:
         key, text = word.split("=", 1)
-        values = merge(values, translate(_nest(key, _value(text, key)), where=COMMAND_LINE))
+        value = _value(text, key)
+        own = translate(_nest(key, value), where=COMMAND_LINE)
+        values = merge(values, own, levels=max(_keys_above(value, own), default=2) - 1 or 1)
     return values
+
+
+def _keys_above(value: Any, nested: Any) -> Iterator[int]:
+    """How many keys lead to each place of a value: 3 for `{"classes": {"merge": {"damage": value}}}`."""
+    if nested == value:
+        yield 0
+    elif isinstance(nested, Mapping):
+        yield from (1 + keys for one in nested.values() for keys in _keys_above(value, one))
 
 
 def _value(text: str, key: str) -> Any:
@@ -131,10 +143,14 @@ def _nest(key: str, value: Any) -> dict[str, Any]:
     return value
 
 
-def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Both mappings in one, `over` winning; nested mappings are merged key by key."""
+def merge(base: Mapping[str, Any], over: Mapping[str, Any], levels: int = 1) -> dict[str, Any]:
+    """Both mappings in one, `over` winning; down to `levels` below, mappings are merged key by key.
+
+    One level is the sections: a mapping that is a value, such as a table of classes, is replaced as a whole.
+    """
     out = dict(base)
     for key, value in over.items():
         old = out.get(key)
-        out[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+        both = levels > 0 and isinstance(old, Mapping) and isinstance(value, Mapping)
+        out[key] = merge(old, value, levels - 1) if both else value  # type: ignore[arg-type]
     return out

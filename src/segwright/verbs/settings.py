@@ -224,12 +224,17 @@ def gather(
     """
     if isinstance(config, Settings):
         config = config.dump()
-    values = merge(as_mapping(config), parse_overrides(overrides))
-    for key, value in (flags or {}).items():
-        if value is not None:
-            section, name = key.split(".")
-            values = merge(values, {section: {name: value}})
-    return settings_from(merge(_without_other_reader(base or {}, values), values))
+    own = as_mapping(config)
+
+    def over(below: Mapping[str, Any]) -> dict[str, Any]:
+        values = parse_overrides(overrides, merge(below, own))
+        for key, value in (flags or {}).items():
+            if value is not None:
+                section, name = key.split(".")
+                values = merge(values, {section: {name: value}})
+        return values
+
+    return settings_from(over(_without_other_reader(base or {}, over({}))))
 
 
 def _without_other_reader(base: Mapping[str, Any], values: Mapping[str, Any]) -> Mapping[str, Any]:
