@@ -64,6 +64,25 @@ def test_the_sweep_counts_as_a_threshold_does():
     assert iou >= max(plain(t) for t in np.arange(0.05, 1, 0.05)) - 1e-6
 
 
+def test_of_equally_good_thresholds_the_middle_of_the_longest_run_is_taken():
+    """0.1 and 0.9 lie in bins 20 and 180: thresholds of bins 21 to 180 tell them apart, the middle is 100 of 200."""
+    sweep = ThresholdSweep()
+    sweep.add(np.array([[0.1, 0.9]]), np.array([[0, 1]]))
+    assert sweep.best() == (0.5, 1.0)
+
+
+def test_a_longer_run_of_equally_good_thresholds_beats_an_earlier_one():
+    """True pixels in bins 41 and 161, a false one in 61: IoU 2/3 up to threshold 41, then 1/3, from 62 on 1/2.
+    True ones in 61 and 161, false ones in 41 and twice in 81: 2/5 up to 41, 2/4 up to 61, 1/4 up to 81, 1/2 up to 161.
+    """
+    sweep = ThresholdSweep()
+    sweep.add(np.array([[0.205, 0.805, 0.305]]), np.array([[1, 1, 0]]))
+    assert sweep.best() == (21 / 200, pytest.approx(2 / 3))
+    sweep = ThresholdSweep()
+    sweep.add(np.array([[0.305, 0.805, 0.205, 0.405, 0.405]]), np.array([[1, 1, 0, 0, 0]]))
+    assert sweep.best() == (121 / 200, 0.5)
+
+
 def test_dilation_is_euclidean():
     rng = np.random.default_rng(2)
     mask = rng.random((30, 40)) < 0.02
