@@ -151,7 +151,7 @@ def test_another_seed_gives_another_run_and_the_same_seed_the_same(finished, pai
 def test_resume_refuses_another_config_and_says_what_changed(finished, painted):
     with pytest.raises(ConfigError, match=r"optim.lr: 0.01 -> 0.5"):
         segwright.train(small(painted, finished, optim={"lr": 0.5}), resume=True)
-    with pytest.raises(SegwrightError, match="there is no checkpoint"):
+    with pytest.raises(SegwrightError, match="there is no run to go on with"):
         segwright.train(small(painted, finished.parent / "none"), resume=True)
 
 
@@ -167,7 +167,7 @@ def test_a_run_stopped_before_its_first_checkpoint_begins_anew_in_its_folder(fin
     assert not (folder / ".last.pth.1.tmp").exists()
     assert same(weights_of(finished), weights_of(folder))
     (folder / "last.pth").unlink()
-    with pytest.raises(SegwrightError, match=r"there is no checkpoint"):
+    with pytest.raises(SegwrightError, match="there is no run to go on with"):
         segwright.train(small(painted, folder), resume=True)
     assert (folder / "best.pth").exists()
 

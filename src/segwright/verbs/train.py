@@ -23,6 +23,7 @@ from segwright.training.stopping import StopRequest
 from segwright.verbs.building import Parts, build
 from segwright.verbs.findings import stop_on_errors
 from segwright.verbs.folder import claim_folder, logged, run_folder, tidy
+from segwright.verbs.going_on import goes_on
 from segwright.verbs.identity import Identity, identify, resume_point, write_data
 from segwright.verbs.pictures import run_pictures
 from segwright.verbs.recording import header, params, start_records
@@ -71,12 +72,12 @@ def train(
     does not fit its image, stops the run all the same.
 
     Raises:
-        ConfigError, DataError: before anything is computed or written.
+        ConfigError, DataError, WeightsError: before anything is computed or written.
         TrainingError: the loss is not finite.
         Stopped: SIGTERM or SIGUSR1 came; the run is saved after the step that it was in.
     """
     settings = gather(config, flags, overrides)
-    resume = resume or resume_anyway or (go_on and (run_folder(settings) / "config.yaml").is_file())
+    resume = goes_on(run_folder(settings), resume, resume_anyway, go_on, flags or {})
     if settings.run.commercial:
         refuse_non_commercial(settings.encoder.name, settings.encoder.pretrained, settings.encoder.licence)
     t = settings.train
