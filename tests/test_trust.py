@@ -112,13 +112,29 @@ def test_warnings_are_logged_before_training(tmp_path, caplog, check):
     assert [r.levelname for r in caplog.records if "odd: something is odd." in r.message] == ["WARNING"]
 
 
-def test_force_logs_the_errors_and_goes_on(misfit, caplog):
-    settings = gather({"data": {"root": str(misfit.folder)}})
-    source = Source(("a", "b", "c", "d"), {"train": misfit, "valid": []})
-    with pytest.raises(DataError, match="mask-size"):
+def test_force_logs_the_errors_and_goes_on(tmp_path, caplog):
+    split = write_split(tmp_path / "data", [(64, 64)])
+    settings = gather({"data": {"root": "data"}, "run": {"check": False}})
+    error = Finding("error", "duplicate-across", "the same image in two splits.")
+    source = Source(("a", "b", "c", "d"), {"train": split, "valid": split}, [error])
+    with pytest.raises(DataError, match=r"duplicate-across.*\n.*segwright check data --fix NEW.*with --force\.$"):
         check_usable(source, settings)
     check_usable(source, settings, force=True)
-    assert any(r.levelno == logging.ERROR and "mask-size" in r.message for r in caplog.records)
+    assert any(r.levelno == logging.ERROR and "duplicate-across" in r.message for r in caplog.records)
+
+
+@pytest.mark.parametrize("what", ["a mask of another size", "an image that is cut off"])
+def test_what_training_stops_at_is_not_forced_and_the_mended_copy_is_named(misfit, tmp_path, caplog, what):
+    if what == "an image that is cut off":
+        write_png(misfit.annotation(1), misfit.mask(0))
+        misfit.path(1).write_bytes(misfit.path(1).read_bytes()[:200])
+    source = Source(("a", "b", "c", "d"), {"train": misfit, "valid": []})
+    for force in (False, True):
+        with pytest.raises(DataError, match=r"segwright check D --fix NEW .*\. Or .*--force does not help") as told:
+            check_usable(source, gather({"data": {"root": "D"}}), force)
+        assert ".." not in str(told.value)
+        assert str(told.value).count("Replace") <= 1
+    assert "the run goes on" not in caplog.text
 
 
 @pytest.mark.parametrize("fresh", [True, False])

@@ -146,7 +146,7 @@ def train(
         bool, typer.Option("--resume-anyway", help="The same, though config or data changed; says what did.")
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Log the check's errors and train; unreadable files still stop.")
+        bool, typer.Option("--force", help="Log the check's errors and train; files that cannot be used still stop it.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Empty the folder if it holds a run.")] = False,
     commercial: Annotated[

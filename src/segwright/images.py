@@ -34,6 +34,9 @@ MAX_PIXELS = 1_000_000_000
 """Above this an image is refused: 3 GB of RGB. The largest of ARTeFACT has 243,748,701 pixels; Pillow's own limit, set
 against files that unpack to fill the memory, is 179 million and would refuse it."""
 
+REPLACE = "Replace it (PNG or JPEG), or take it out of the data set."
+"""What to do about an image file that cannot be read."""
+
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 
 _GREY_16 = ("I;16", "I;16L", "I;16B", "I;16N", "I")
@@ -303,4 +306,9 @@ def _unreadable(path: Path, error: Exception) -> DataError:
         what = "the file is empty" if path.stat().st_size == 0 else "its content is no image that Pillow knows"
     else:
         what = str(error) or type(error).__name__
-    return DataError(f"{path} cannot be read: {what}. Replace it (PNG or JPEG), or take it out of the data set.")
+    return DataError(f"{path} cannot be read: {what}. {REPLACE}")
+
+
+def reason_of(error: Exception, path: Path) -> str:
+    """What is wrong with an image file, where its name and what to do are said beside it."""
+    return str(error).removeprefix(f"{path} cannot be read: ").removeprefix(f"{path}: ").removesuffix(f". {REPLACE}")

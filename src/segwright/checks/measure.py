@@ -20,7 +20,7 @@ from segwright.checks.damage import damage, incomplete
 from segwright.checks.likeness import thumbnail
 from segwright.datasets.base import Source, Split
 from segwright.errors import DataError, SegwrightError
-from segwright.images import IMAGE_SUFFIXES, Kind, image_kind, read_image
+from segwright.images import IMAGE_SUFFIXES, Kind, image_kind, read_image, reason_of
 
 Progress = Callable[[int, int], None]
 """Is told how many images are done, and of how many."""
@@ -133,14 +133,19 @@ def header(entry: Entry) -> Facts:
         kind = _kind(entry.path)
         _whole(entry.path)
     except SegwrightError as error:
-        return Facts(entry=entry, problems=(("unreadable-image", entry.file, str(error)),))
+        return Facts(entry=entry, problems=(("unreadable-image", entry.file, reason_of(error, entry.path)),))
     size = kind.size if kind else None
     try:
         mask = _kind(entry.mask_path)
         if entry.has_mask_file:
             _whole(entry.mask_path)
     except SegwrightError as error:
-        return Facts(entry=entry, problems=(("unreadable-mask", entry.mask_file, str(error)),), size=size, kind=kind)
+        return Facts(
+            entry=entry,
+            problems=(("unreadable-mask", entry.mask_file, reason_of(error, entry.mask_path)),),
+            size=size,
+            kind=kind,
+        )
     return Facts(entry=entry, size=size, kind=kind, mask_size=mask.size if mask else None)
 
 
@@ -161,7 +166,7 @@ def pixels(entry: Entry) -> Facts:
         with _one_large if kind and kind.size[0] * kind.size[1] > LARGE_PX else nullcontext():
             return _pixels(entry, kind)
     except SegwrightError as error:
-        return Facts(entry=entry, problems=(("unreadable-image", entry.file, str(error)),))
+        return Facts(entry=entry, problems=(("unreadable-image", entry.file, reason_of(error, entry.path)),))
 
 
 def _pixels(entry: Entry, kind: Kind | None) -> Facts:
@@ -194,7 +199,7 @@ def _mask(entry: Entry) -> tuple[MaskFacts | None, tuple[tuple[str, str, str], .
     try:
         mask = np.ascontiguousarray(entry.split.mask(entry.index))
     except SegwrightError as error:
-        return None, (("unreadable-mask", entry.mask_file, str(error)),)
+        return None, (("unreadable-mask", entry.mask_file, reason_of(error, entry.mask_path)),)
     counts = np.array(Image.fromarray(mask).histogram())
     steps = np.count_nonzero(mask[:, 1:] != mask[:, :-1]) / max(mask.shape[0] * (mask.shape[1] - 1), 1)
     return MaskFacts(shape=(mask.shape[0], mask.shape[1]), counts=counts, digest=_digest(mask), steps=steps), ()

@@ -60,7 +60,7 @@ class Notes:
         shown = "; ".join(": ".join(filter(None, (_named(files), detail))) for files, detail in seen[:SHOWN])
         more = f"; and {len(seen) - SHOWN} more" if len(seen) > SHOWN else ""
         every = tuple(dict.fromkeys(file for files, _ in seen for file in files))
-        return Finding(level, code, f"{what} ({len(seen)}): {shown}{more}.", fix, every)
+        return Finding(level, code, f"{what} ({len(seen)}): {shown.rstrip('.')}{more}.", fix, every)
 
 
 def _named(files: tuple[str, ...]) -> str:

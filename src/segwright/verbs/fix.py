@@ -28,6 +28,8 @@ UNUSABLE = ("unreadable-image", "unreadable-mask", "mask-size", "mask-is-image")
 """Findings whose pairs are left out."""
 ALIKE = ("near-duplicate-across", "siblings-across")
 """Findings of pairs whose image in the earlier split is left out, so that what is measured was not learnt."""
+MENDED = frozenset({*UNUSABLE, *ALIKE, "mask-value", "rotated-mask", "duplicate-across", "duplicate-within"})
+"""All findings that are none of the copy's."""
 ORDER = ("train", "valid", "test")
 
 

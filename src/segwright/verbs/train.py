@@ -11,7 +11,7 @@ from typing import Any
 from segwright import checkpoint, class_weights, lora, splitting
 from segwright.checks import check_source
 from segwright.data import EvaluationSet
-from segwright.datasets.base import Source
+from segwright.datasets.base import Finding, Source
 from segwright.engine import Engine
 from segwright.errors import ConfigError, DataError
 from segwright.files import write_text
@@ -22,6 +22,7 @@ from segwright.training.state import Training
 from segwright.training.stopping import StopRequest
 from segwright.verbs.building import Parts, build
 from segwright.verbs.findings import stop_on_errors
+from segwright.verbs.fix import MENDED
 from segwright.verbs.folder import claim_folder, logged, run_folder, tidy
 from segwright.verbs.going_on import goes_on
 from segwright.verbs.identity import Identity, identify, resume_point, write_data
@@ -36,6 +37,10 @@ log = logging.getLogger("segwright")
 
 MOST_NAMED = 12
 """Classes that the log names."""
+STOPPING = frozenset({"unreadable-image", "unreadable-mask", "mask-size", "rotated-mask"})
+"""Errors of the check at whose files training stops, whatever is forced."""
+SAID_ELSEWHERE = STOPPING.union(splitting.CODES)
+"""Not logged before: these end the run with the same words, and dividing has logged its own."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,7 @@ def train(
     resume: goes on from `last.pth`, if config and data are those that the run began with. resume_anyway: also if they
     are not; what changed is logged. go_on: resumes if the folder holds a run, else begins one. force: what the check of
     the data calls an error is logged, and no reason to stop. What the reader refuses, and a file that cannot be read or
-    does not fit its image, stops the run all the same.
+    does not fit its image, stops the run all the same, before it begins.
 
     Raises:
         ConfigError, DataError, WeightsError: before anything is computed or written.
@@ -149,13 +154,27 @@ def check_usable(source: Source, settings: Settings, force: bool = False) -> Non
     findings = check_source(source, quick=True) if settings.run.check else source.findings
     levels = {"warning": logging.WARNING} | ({"error": logging.ERROR} if force else {})
     for finding in findings:
-        if finding.level in levels and finding.code not in splitting.CODES:  # dividing has logged its own
+        if finding.level in levels and finding.code not in SAID_ELSEWHERE:
             log.log(levels[finding.level], "%s: %s %s", finding.code, finding.message, finding.fix)
-    if not force:
-        stop_on_errors(findings, "Mend the data, or train all the same with --force.")
-    elif any(finding.level == "error" for finding in findings):
+    errors = [finding for finding in findings if finding.level == "error"]
+    stopping = [finding for finding in errors if finding.code in STOPPING]
+    if force and errors and not stopping:
         log.error("the data have the errors above; the run goes on with them, as --force says")
+    else:
+        stop_on_errors(stopping if force else errors, what_to_do(errors, bool(stopping), settings.data.config.root))
     refuse_mixed_batches(settings, source)
+
+
+def what_to_do(errors: Sequence[Finding], stopping: bool, root: str) -> str:
+    """About errors in the data in `root`: what mends them, and whether the run could go on with them."""
+    copied = any(finding.code in MENDED for finding in errors)
+    fix = f"segwright check {root} --fix NEW writes a copy without what cannot be used, with masks turned as images"
+    mend = f"{fix}. Or mend the data yourself" if copied else "Mend the data"
+    return (
+        f"{mend}; --force does not help, for training stops at such files."
+        if stopping
+        else (f"{mend}, or train all the same with --force.")
+    )
 
 
 def assemble(
