@@ -13,7 +13,7 @@ from typing import Any
 
 from segwright import checkpoint
 from segwright.config import read_yaml
-from segwright.data.fingerprint import census, digest
+from segwright.data.fingerprint import CENSUS, census, cut, digest, version_of
 from segwright.datasets.base import Source
 from segwright.engine import Engine
 from segwright.errors import ConfigError, WeightsError
@@ -25,7 +25,7 @@ from segwright.verbs.settings import Settings, settings_from
 log = logging.getLogger("segwright")
 
 DATA_FILE = "data.json"
-"""In a run's folder: every image of every split, with its size and a hash of its annotation."""
+"""In a run's folder: every image of every split, with its size and hashes of its annotation and of its ends."""
 SHOWN = 5
 
 FREE = {
@@ -51,13 +51,15 @@ class Identity:
 
     classes: list[str]
     data: dict[str, dict[str, str]]
-    """Split -> image -> its size in bytes and a hash of its annotation."""
+    """Split -> its `census`."""
     images_per_step: int
     """Of all processes."""
 
     def short(self) -> dict[str, Any]:
-        """With a hash for each split's images."""
-        splits = {name: {"images": len(files), "hash": digest(files)} for name, files in self.data.items()}
+        """With a hash for each split's images, and the version of the census that it is of."""
+        splits = {
+            name: {"images": len(files), "hash": digest(files), "census": CENSUS} for name, files in self.data.items()
+        }
         return asdict(self) | {"data": splits}
 
 
@@ -147,8 +149,13 @@ def changed_identity(old: Mapping[str, Any], now: Identity, folder: Path) -> lis
             f"the images a step takes: {old['images_per_step']} -> {now.images_per_step} (train.batch_size x "
             "train.accumulate x the number of processes)"
         )
-    changed = [name for name, split in now.short()["data"].items() if split["hash"] != old["data"][name]["hash"]]
+    changed = [name for name, files in now.data.items() if not is_of(files, old["data"][name])]
     return changes + [f"the images of {name}: {difference(name, now, folder)}" for name in changed]
+
+
+def is_of(files: Mapping[str, str], old: Mapping[str, Any]) -> bool:
+    """Whether a census has the hash that a run noted down, by the version that it had then."""
+    return digest(files, old.get("census", 1)) == old["hash"]
 
 
 def difference(name: str, now: Identity, folder: Path) -> str:
@@ -160,7 +167,9 @@ def difference(name: str, now: Identity, folder: Path) -> str:
     kinds = {
         "new": sorted(new.keys() - old.keys()),
         "gone": sorted(old.keys() - new.keys()),
-        "changed": sorted(file for file in new.keys() & old.keys() if new[file] != old[file]),
+        "changed": sorted(
+            file for file in new.keys() & old.keys() if cut(new[file], version_of(old[file])) != old[file]
+        ),
     }
     said = [f"{len(files)} {kind} ({_few(files)})" for kind, files in kinds.items() if files]
     return "; ".join(said) or "the same, in another order"
