@@ -26,6 +26,15 @@ def scene(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
     return image, mask
 
 
+@pytest.mark.parametrize("shape", [(40, 1), (1, 40), (3, 500)])
+def test_the_least_scale_leaves_some_of_the_narrowest_image(shape):
+    augment = Augment(Config(scale=(0.1, 0.1)))
+    for seed in range(50):
+        image, mask = torch.zeros(3, *shape, dtype=torch.uint8), torch.zeros(shape, dtype=torch.uint8)
+        _, ids = augment(image, mask, np.random.default_rng(seed), (32, 32))
+        assert (ids == 0).sum() >= 9
+
+
 @settings(max_examples=100, deadline=None)
 @given(
     height=st.integers(33, 90),

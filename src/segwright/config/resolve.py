@@ -1,6 +1,7 @@
 """From a plain mapping to checked dataclasses, and back. Every problem is collected before anything is raised."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -71,6 +72,9 @@ def _dataclass(section: str, cls: type, given: dict[str, Any], problems: list[st
             values[key] = _convert(cls, known[key], given[key])
         except OmegaConfBaseException as error:
             problems.append(f"{section}.{key} is {given[key]!r}: {str(error).splitlines()[0]}.")
+            continue
+        if not _is_finite(values[key]):
+            problems.append(f"{section}.{key} is {given[key]}, which is not a finite number. Give one that is.")
     missing = [name for name, field in known.items() if name not in given and _required(field)]
     problems += [f"{section}.{name} is not given, and has no default. Set {section}.{name}=..." for name in missing]
     if len(problems) > before:
@@ -95,6 +99,15 @@ def _convert(cls: type, field: dataclasses.Field, value: Any) -> Any:
     OmegaConf.update(node, field.name, value)
     plain = OmegaConf.to_container(node)[field.name]  # type: ignore[index,call-overload]
     return tuple(plain) if isinstance(field.default, tuple) and isinstance(plain, list) else plain
+
+
+def _is_finite(value: Any) -> bool:
+    """Whether no number in a value, however deep in lists and mappings, is infinite or not a number."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        return all(_is_finite(one) for one in value)
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _optional(field: dataclasses.Field) -> bool:

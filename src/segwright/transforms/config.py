@@ -7,6 +7,8 @@ from segwright.errors import ConfigError
 from segwright.transforms.sizes import Size, as_size
 
 _PROBABILITIES = ("hflip", "vflip", "foreground", "rare", "mosaic", "blur", "noise")
+LEAST_SCALE = 0.1
+"""An image is brought to 32 pixels a side or more (`input.size`), so that at least 3 are left."""
 _FACTORS = ("brightness", "contrast", "saturation")
 
 
@@ -21,7 +23,7 @@ class Config:
     rotate: float = 0.0
     """Rotate by up to so many degrees either way. Corners that the image does not reach are filled and ignored."""
     scale: tuple[float, float] = (0.75, 1.5)
-    """Range of the random enlargement before cropping back; (1, 1) switches it off."""
+    """Range of the random enlargement before cropping back, from 0.1 on; (1, 1) switches it off."""
     crop: Any = None
     """Size of the training crop in pixels, a side or [height, width]; none: the input size."""
     foreground: float = 0.0
@@ -58,8 +60,11 @@ class Config:
         if not 0 <= self.rotate <= 180:
             raise ConfigError(f"augment.rotate is {self.rotate}; it is an angle in degrees. Give 0 to 180.")
         low, high = self.scale
-        if not 0 < low <= high:
-            raise ConfigError(f"augment.scale is {list(self.scale)}; it must be (low, high) with 0 < low <= high.")
+        if not LEAST_SCALE <= low <= high:
+            raise ConfigError(
+                f"augment.scale is {list(self.scale)}; it must be (low, high) with {LEAST_SCALE} <= low <= high. "
+                "Smaller, an image may be left without a pixel."
+            )
         if (size := self.window()) is not None and min(size) < 32:
             raise ConfigError(f"augment.crop is {self.crop}; encoders go down to stride 32. Give 32 or more.")
 
