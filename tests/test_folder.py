@@ -735,3 +735,12 @@ def test_magnetic_tiles_are_read_as_they_are_described(real_data):
     counts = np.sum([np.bincount(valid.mask(i).ravel(), minlength=6) for i in range(len(valid))], axis=0)
     shares = 100 * counts / counts.sum()
     np.testing.assert_allclose(shares, [93.312, 0.024, 0.410, 0.031, 1.020, 5.201], atol=6e-4)  # its README
+
+
+def test_a_folder_of_several_data_sets_is_not_read_as_one_of_them(tmp_path):
+    """Also where files of one have the names of the other's."""
+    for name in ("cars", "roads"):
+        folder.example(tmp_path / name)
+    with pytest.raises(DataError, match=r"several sets of images and masks, in cars, roads\. Name one of these"):
+        folder.build(folder.Config(root=str(tmp_path)))
+    assert folder.build(folder.Config(root=str(tmp_path / "cars"))).splits

@@ -149,6 +149,12 @@ class _Fit:
     """How clearly a name says that these are masks: 2, a folder's whole name; 1, part of it, or masks' endings beside
     their images; 0, none."""
 
+    @property
+    def home(self) -> str:
+        """The folder in which both lie with folders of their own; empty where that is the data's, or a split's."""
+        first, _, rest = self.source.partition("/")
+        return first if rest and "{" not in first and "*" not in first and self.folder.startswith(f"{first}/") else ""
+
     def rivals(self, fits: list["_Fit"]) -> list["_Fit"]:
         """Those with masks of another folder for one of the same images, or with both the other way round."""
         return [
@@ -190,6 +196,13 @@ def _first_of(best: _Fit, rivals: list[_Fit], fits: list[_Fit]) -> Layout:
     named = max(fit.named for fit in (best, *rivals))
     if best.named < named:
         best = max((fit for fit in rivals if fit.named == named), key=lambda fit: len(fit.pairs))
+    homes = sorted({fit.home for fit in fits if fit.home and fit.named == named and best.home})
+    if len(homes) > 1:
+        raise DataError(
+            f"there are several sets of images and masks, in {', '.join(homes)}. Name one of these folders as the data's "
+            f"(data.root), or say which files are meant, e.g. data.images='{best.layout.images}' "
+            f"data.masks='{best.layout.masks}'."
+        )
     for other in best.rivals(fits):
         if other.named == named and (named == 0 or _rank(best.folder)[:2] >= _rank(other.folder)[:2]):
             image = next(iter(sorted(best.pairs.keys() & other.pairs.keys())), "")
