@@ -15,6 +15,7 @@ SRC = Path(segwright.__file__).parent
 FLOORS = {
     "errors": 0,
     "files": 1,
+    "large": 1,
     "launch": 1,
     "registry": 1,
     "checkpoint": 2,

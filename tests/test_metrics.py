@@ -1,9 +1,13 @@
 """Metrics against counts made by hand and against plain NumPy."""
 
+import tracemalloc
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from scipy.ndimage import distance_transform_edt
 
+from segwright.large import value_counts
 from segwright.metrics import Counts, NearF1, ThresholdSweep, dilate, scores
 
 
@@ -81,6 +85,35 @@ def test_a_longer_run_of_equally_good_thresholds_beats_an_earlier_one():
     sweep = ThresholdSweep()
     sweep.add(np.array([[0.305, 0.805, 0.205, 0.405, 0.405]]), np.array([[1, 1, 0, 0, 0]]))
     assert sweep.best() == (121 / 200, 0.5)
+
+
+def peak_bytes(work: Callable[[], object]) -> int:
+    """The most that is allocated at a time."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_counts_of_a_large_image_take_memory_for_a_strip_of_it_and_are_those_of_the_whole():
+    """Four million pixels: less than 2 bytes for each, where the whole at once takes 9 to 20."""
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 3, (2001, 2003), dtype=np.uint8)
+    truth[:5] = 255
+    prediction, probability = np.roll(truth, 1) % 3, rng.random(truth.shape, np.float32)
+    counts, sweep, values = Counts(3), ThresholdSweep(), []
+    assert peak_bytes(lambda: counts.add(prediction, truth)) < 2 * truth.size
+    assert peak_bytes(lambda: sweep.add(probability, truth)) < 2 * truth.size
+    assert peak_bytes(lambda: values.append(value_counts(truth))) < 2 * truth.size
+    assert np.array_equal(values[0], np.bincount(truth.ravel(), minlength=256))
+    for true in range(3):
+        for found in range(3):
+            assert counts.confusion[true, found] == np.sum((truth == true) & (prediction == found))
+    bins = np.floor(probability * 200).astype(int)
+    assert np.array_equal(sweep.positive, np.bincount(bins[truth == 1], minlength=201))
+    assert np.array_equal(sweep.negative, np.bincount(bins[truth == 0], minlength=201))
 
 
 def test_dilation_is_euclidean():

@@ -3,8 +3,12 @@
 import json
 import os
 import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,13 +19,16 @@ from PIL import Image
 import segwright
 from runs import small
 from segwright import checkpoint
+from segwright.checks.measure import entries, labels, measure
 from segwright.datasets import folder
-from segwright.datasets.base import Source
+from segwright.datasets.base import Source, Split
 from segwright.datasets.folder import Config as FolderConfig
+from segwright.datasets.writing import each
 from segwright.errors import ConfigError, DataError
 from segwright.images import write_png
 from segwright.painting import write_dataset
 from segwright.splitting import Config, as_json, deal, divided, joined, read_record, record
+from segwright.splitting.groups import look
 from segwright.verbs.loading import load_model
 from segwright.verbs.settings import gather
 from segwright.verbs.source import read_source
@@ -38,6 +45,46 @@ def mask_of(seed: int, size: int = 96) -> np.ndarray:
     mask = np.zeros((size, size), np.uint8)
     mask[: 10 + seed % 40, :30] = 1 + seed % 2
     return mask
+
+
+@dataclass
+class Watched:
+    """A split that notes how many of its images and masks are being read at a time."""
+
+    split: Split
+    now: int = 0
+    most: int = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.split, name)
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def _read(self, what: Callable[[int], np.ndarray], index: int) -> np.ndarray:
+        self.now += 1
+        time.sleep(0.02)  # so that another thread that may go on does
+        self.most = max(self.most, self.now)
+        self.now -= 1
+        return what(index)
+
+    def image(self, index: int) -> np.ndarray:
+        return self._read(self.split.image, index)
+
+    def mask(self, index: int) -> np.ndarray:
+        return self._read(self.split.mask, index)
+
+
+def test_large_images_are_read_one_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr("segwright.large.LARGE_PX", 96 * 96 - 1)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    root = write(tmp_path / "d", {f"{seed}": scene(seed) for seed in range(6)})
+    (split,) = folder.scan(FolderConfig(root=str(root))).splits.values()
+    dividing, checking, converting = Watched(split), Watched(split), Watched(split)
+    assert len(look(dividing, root, with_images=True)) == 6
+    assert len(list(measure(entries(Source(["a"], {"train": checking})), labels))) == 6
+    assert len(each(converting, converting.image, lambda: None)) == 6
+    assert [watched.most for watched in (dividing, checking, converting)] == [1, 1, 1]
 
 
 def write(root: Path, pictures: dict[str, np.ndarray]) -> Path:

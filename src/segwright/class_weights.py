@@ -25,6 +25,7 @@ import numpy as np
 from segwright.datasets.base import IGNORE, Split
 from segwright.errors import ConfigError, DataError, nearest
 from segwright.files import write_text
+from segwright.large import value_counts
 from segwright.progress import bar
 
 log = logging.getLogger("segwright")
@@ -127,7 +128,7 @@ def count_pixels(split: Split, num_classes: int) -> np.ndarray:
     total = np.zeros(IGNORE + 1, np.int64)
     with bar("count pixels", len(split)) as progress:
         for index in range(len(split)):
-            counts = np.bincount(split.mask(index).ravel(), minlength=IGNORE + 1)
+            counts = value_counts(split.mask(index))
             beyond = np.flatnonzero(counts[num_classes:IGNORE])
             if len(beyond):
                 raise DataError(

@@ -15,6 +15,7 @@ Everything else (floating point, Lab, 32-bit values above 65535) is refused.
 import re
 import struct
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -26,6 +27,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from segwright.errors import DataError
 from segwright.files import write_atomic
+from segwright.large import alone
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 """File name endings of images, in lower case."""
@@ -130,6 +132,15 @@ def image_kind(path: str | Path) -> Kind:
 def image_size(path: str | Path) -> tuple[int, int]:
     """(H, W) as `read_image` would give it, from the header alone. `DataError` as there."""
     return image_kind(path).size
+
+
+def alone_if_large(path: str | Path) -> AbstractContextManager[object]:
+    """`large.alone` for the image in this file, by its header; nobody waits with what is no image that can be read."""
+    path = Path(path)
+    try:
+        return alone(image_size(path) if path.suffix.lower() in IMAGE_SUFFIXES else None)
+    except DataError:
+        return alone(None)
 
 
 TO_LOOK_AT = 1

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from segwright.datasets.base import IGNORE
+from segwright.large import strips
 
 NEAR_PX = 2
 """Tolerance of `f1_2px`, in pixels: usual for crack data sets (Shi et al. 2016, T-ITS 17(12), allow a few pixels)."""
@@ -32,10 +33,12 @@ class Counts:
 
     def add(self, prediction: np.ndarray, truth: np.ndarray) -> None:
         """One image: class ids (H, W), of 0 and 1 where binary."""
-        valid = truth != IGNORE
         ids = max(self.num_classes, 2)
-        pairs = truth[valid].astype(np.int64) * ids + prediction[valid]
-        confusion = np.bincount(pairs, minlength=ids * ids).reshape(ids, ids)
+        confusion = np.zeros((ids, ids), np.int64)
+        for rows in strips(truth.shape):
+            valid = truth[rows] != IGNORE
+            pairs = truth[rows][valid].astype(np.int64) * ids + prediction[rows][valid]
+            confusion += np.bincount(pairs, minlength=ids * ids).reshape(ids, ids)
         self.confusion = confusion if self.confusion is None else self.confusion + confusion
         hits = np.diag(confusion)
         row = np.stack([hits, confusion.sum(0) - hits, confusion.sum(1) - hits], axis=1)
@@ -90,9 +93,10 @@ class ThresholdSweep:
 
     def add(self, probability: np.ndarray, truth: np.ndarray) -> None:
         """One image: probabilities (H, W) in 0..1 and its mask (H, W)."""
-        bins = np.floor(probability * self.BINS).astype(np.int64)
-        self.positive += np.bincount(bins[truth == 1], minlength=self.BINS + 1)
-        self.negative += np.bincount(bins[truth == 0], minlength=self.BINS + 1)
+        for rows in strips(truth.shape):
+            bins = np.floor(probability[rows] * self.BINS).astype(np.int64)
+            self.positive += np.bincount(bins[truth[rows] == 1], minlength=self.BINS + 1)
+            self.negative += np.bincount(bins[truth[rows] == 0], minlength=self.BINS + 1)
 
     def best(self) -> tuple[float, float]:
         """(threshold, IoU) with the highest data set IoU; a pixel is positive where its probability is at least the

@@ -8,10 +8,8 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from threading import Lock
 
 import numpy as np
 from PIL import Image
@@ -21,12 +19,11 @@ from segwright.checks.likeness import thumbnail
 from segwright.datasets.base import Source, Split
 from segwright.errors import DataError, SegwrightError
 from segwright.images import IMAGE_SUFFIXES, Kind, image_kind, read_image, reason_of
+from segwright.large import alone, value_counts
 
 Progress = Callable[[int, int], None]
 """Is told how many images are done, and of how many."""
 
-LARGE_PX = 32_000_000
-"""Images from here on are looked at one at a time: each fills some hundred megabytes."""
 AHEAD = 64
 """Images that are handed to the readers before the first of them is asked for."""
 SAMPLED_PX = 250
@@ -152,18 +149,16 @@ def header(entry: Entry) -> Facts:
 def labels(entry: Entry) -> Facts:
     """Header and mask, without reading the image."""
     facts = header(entry)
-    mask, problems = _mask(entry)
+    with alone(facts.mask_size or facts.size):
+        mask, problems = _mask(entry)
     return replace(facts, problems=facts.problems or problems, mask=mask, mask_size=mask.shape if mask else None)
-
-
-_one_large = Lock()
 
 
 def pixels(entry: Entry) -> Facts:
     """Everything."""
     try:
         kind = _kind(entry.path)
-        with _one_large if kind and kind.size[0] * kind.size[1] > LARGE_PX else nullcontext():
+        with alone(kind.size if kind else None):
             return _pixels(entry, kind)
     except SegwrightError as error:
         return Facts(entry=entry, problems=(("unreadable-image", entry.file, reason_of(error, entry.path)),))
@@ -200,13 +195,15 @@ def _mask(entry: Entry) -> tuple[MaskFacts | None, tuple[tuple[str, str, str], .
         mask = np.ascontiguousarray(entry.split.mask(entry.index))
     except SegwrightError as error:
         return None, (("unreadable-mask", entry.mask_file, reason_of(error, entry.mask_path)),)
-    counts = np.array(Image.fromarray(mask).histogram())
+    counts = value_counts(mask)
     steps = np.count_nonzero(mask[:, 1:] != mask[:, :-1]) / max(mask.shape[0] * (mask.shape[1] - 1), 1)
     return MaskFacts(shape=(mask.shape[0], mask.shape[1]), counts=counts, digest=_digest(mask), steps=steps), ()
 
 
 def _digest(array: np.ndarray) -> str:
-    return hashlib.sha256(str(array.shape[:2]).encode() + array.data).hexdigest()
+    digest = hashlib.sha256(str(array.shape[:2]).encode())
+    digest.update(np.ascontiguousarray(array).data)  # by itself: joined with the words, it would be copied
+    return digest.hexdigest()
 
 
 def is_blank(image: np.ndarray) -> bool:

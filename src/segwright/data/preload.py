@@ -28,6 +28,7 @@ from segwright.data.fingerprint import content_hash, place_hash
 from segwright.data.own_sizes import own_size
 from segwright.datasets.base import Split, group_of
 from segwright.errors import DataError, SegwrightError
+from segwright.images import alone_if_large
 from segwright.progress import bar
 from segwright.transforms import Size, resize_image, resize_mask
 
@@ -175,7 +176,11 @@ def _decode(split: Split, block: np.ndarray, layout: Layout, threads: int) -> No
         ids = resize_mask(mask, into[1].shape).numpy()
         into[0][:], into[1][:] = pixels, ids
 
-    _parallel(one, len(split), threads, f"preload {split.name}")
+    def alone(index: int) -> None:
+        with alone_if_large(split.path(index)):
+            one(index)
+
+    _parallel(alone, len(split), threads, f"preload {split.name}")
 
 
 def _parallel(work: Callable[[int], T], count: int, threads: int, title: str) -> list[T]:

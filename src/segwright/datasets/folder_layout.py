@@ -199,8 +199,8 @@ def _first_of(best: _Fit, rivals: list[_Fit], fits: list[_Fit]) -> Layout:
     homes = sorted({fit.home for fit in fits if fit.home and fit.named == named and best.home})
     if len(homes) > 1:
         raise DataError(
-            f"there are several sets of images and masks, in {', '.join(homes)}. Name one of these folders as the data's "
-            f"(data.root), or say which files are meant, e.g. data.images='{best.layout.images}' "
+            f"there are several sets of images and masks, in {', '.join(homes)}. Name one of these folders as the "
+            f"data's (data.root), or say which files are meant, e.g. data.images='{best.layout.images}' "
             f"data.masks='{best.layout.masks}'."
         )
     for other in best.rivals(fits):

@@ -25,6 +25,7 @@ from segwright.datasets.mask_files import (
 )
 from segwright.errors import DataError
 from segwright.images import image_kind, read_image
+from segwright.large import value_counts
 
 Kind = Literal["index", "colours", "binary"]
 
@@ -241,7 +242,7 @@ def look(path: Path, code: Coding) -> Look:
     if code.kind == "index":
         values = read_values(path)
         if values.dtype == np.uint8:
-            counts = np.bincount(values.ravel(), minlength=256)
+            counts = value_counts(values)
             return Look(values.size, Counter({int(v): int(counts[v]) for v in np.flatnonzero(counts)}))
         found, numbers = np.unique(values, return_counts=True)
         return Look(values.size, Counter(dict(zip(found.tolist(), numbers.tolist(), strict=True))))

@@ -24,6 +24,7 @@ from segwright.datasets.folder_masks import (
 from segwright.datasets.mask_files import LOSSY
 from segwright.datasets.pairs import sampled, shown
 from segwright.errors import DataError
+from segwright.images import alone_if_large
 
 KIND_FROM = 64
 """Masks from which their kind is concluded."""
@@ -157,7 +158,8 @@ def _looks(masks: Iterable[Path], code: Coding, root: Path, notes: Notes) -> dic
 
     def guarded(path: Path) -> Look | DataError:
         try:
-            return look(path, code)
+            with alone_if_large(path):
+                return look(path, code)
         except DataError as error:
             return error
 

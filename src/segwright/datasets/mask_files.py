@@ -13,6 +13,7 @@ from PIL import Image
 from segwright.datasets.base import IGNORE
 from segwright.errors import DataError
 from segwright.images import Picture, decoded, read_image, rgb
+from segwright.large import value_counts
 
 LOSSY = (".jpeg", ".jpg", ".webp")
 """Endings of files whose pixels may have changed when they were written."""
@@ -57,7 +58,7 @@ def read_ids(path: str | Path, classes: int, ignored: tuple[int, ...] = (IGNORE,
     `DataError`, naming the file, as `read_indices`, and where a value is neither.
     """
     ids = read_indices(path)
-    present = np.flatnonzero(np.bincount(ids.ravel(), minlength=256)).tolist()
+    present = np.flatnonzero(value_counts(ids)).tolist()
     unknown = [value for value in present if value >= classes and value not in ignored]
     if unknown:
         listed = ", ".join(map(str, unknown[:10])) + (", ..." if len(unknown) > 10 else "")

@@ -16,7 +16,7 @@ import numpy as np
 
 from segwright.datasets.base import IGNORE, Source, Split
 from segwright.errors import DataError
-from segwright.images import read_image, write_png
+from segwright.images import alone_if_large, read_image, write_png
 
 Advance = Callable[[], object]
 Result = TypeVar("Result")
@@ -74,10 +74,15 @@ def copy_image(split: Split, index: int, image: np.ndarray, target: Path) -> Pat
 
 
 def each(split: Split, work: Callable[[int], Result], advance: Advance) -> list[Result]:
-    """`work(index)` for every image of the split, several at a time; the results in order."""
+    """`work(index)` for every image of the split, several at a time, large ones alone; the results in order."""
+
+    def one(index: int) -> Result:
+        with alone_if_large(split.path(index)):
+            return work(index)
+
     results = []
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for result in pool.map(work, range(len(split))):
+        for result in pool.map(one, range(len(split))):
             results.append(result)
             advance()
     return results

@@ -14,6 +14,8 @@ import numpy as np
 from segwright.checks.likeness import MOST, alike, thumbnail
 from segwright.datasets.base import IGNORE, Notes, Split
 from segwright.errors import SegwrightError
+from segwright.images import alone_if_large
+from segwright.large import value_counts
 from segwright.progress import bar
 
 
@@ -46,13 +48,8 @@ def look(split: Split, root: str | Path, with_images: bool) -> list[Seen]:
 
     def one(item: tuple[str, int]) -> Seen:
         try:
-            mask = split.mask(item[1])
-            classes = frozenset(np.flatnonzero(np.bincount(mask.ravel(), minlength=256)).tolist()) - {IGNORE}
-            if not with_images:
-                return Seen(*item, classes)
-            image = split.image(item[1])
-            digest = hashlib.sha256(str(image.shape).encode() + image.tobytes()).hexdigest()
-            return Seen(*item, classes, digest if image.min() != image.max() else "", thumbnail(image))
+            with alone_if_large(split.path(item[1])):
+                return _look(split, *item, with_images)
         except SegwrightError:
             return Seen(*item)
 
@@ -62,6 +59,16 @@ def look(split: Split, root: str | Path, with_images: bool) -> list[Seen]:
             seen.append(result)
             progress.advance()
     return seen
+
+
+def _look(split: Split, name: str, index: int, with_image: bool) -> Seen:
+    classes = frozenset(np.flatnonzero(value_counts(split.mask(index))).tolist()) - {IGNORE}
+    if not with_image:
+        return Seen(name, index, classes)
+    image = split.image(index)
+    digest = hashlib.sha256(str(image.shape).encode())
+    digest.update(np.ascontiguousarray(image).data)
+    return Seen(name, index, classes, digest.hexdigest() if image.min() != image.max() else "", thumbnail(image))
 
 
 def together(seen: Sequence[Seen], pattern: str | None, near: bool, notes: Notes) -> list[list[int]]:

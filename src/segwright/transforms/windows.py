@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from segwright.datasets.base import IGNORE
+from segwright.large import value_counts
 from segwright.transforms.config import Config
 from segwright.transforms.sizes import Size
 
@@ -45,7 +46,7 @@ def visible(window: Window, have: Size) -> Window:
 
 
 def _pixel_of_a_class(mask: np.ndarray, rng: np.random.Generator) -> tuple[int, int] | None:
-    present = np.flatnonzero(np.bincount(mask.ravel(), minlength=256)[:IGNORE])
+    present = np.flatnonzero(value_counts(mask)[:IGNORE])
     if not len(present):
         return None
     chosen = rng.choice(present)
