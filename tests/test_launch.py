@@ -1,9 +1,11 @@
 """Who a process is, by the environment; what it may share, by the config; which images it takes."""
 
+import logging
+
 import pytest
 import torch
 
-from segwright.data.batches import EpochBatches, Share, evaluation_batches
+from segwright.data.batches import EpochBatches, Share, evaluation_batches, training_batches
 from segwright.engine import Engine
 from segwright.engine.asked import sharing
 from segwright.engine.processes import Group
@@ -24,6 +26,16 @@ ALONE, TWO = Launch(), Launch(processes=2, local_processes=2, by="a launcher")
 def _no_launcher(monkeypatch):
     for name in (*TORCHRUN, "SLURM_NTASKS", "ACCELERATE_USE_DEEPSPEED", "ACCELERATE_MIXED_PRECISION"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize(("batch_size", "batch"), [(64, 3), (3, 3), (2, 2)])
+def test_a_batch_size_that_the_images_do_not_fill_is_lowered_and_warned_of(caplog, batch_size, batch):
+    """Six images, two batches a step: three in each at most."""
+    with caplog.at_level(logging.WARNING, "segwright"):
+        _, sampler = training_batches(range(6), None, None, batch_size, 0, workers=0, share=Share(accumulate=2))
+    assert sampler.batch_size == batch
+    assert ("train.batch_size is 64, but there are only 6 images" in caplog.text) == (batch_size == 64)
+    assert not caplog.records or "so a batch holds 3" in caplog.text
 
 
 def test_without_a_launcher_a_process_is_alone():

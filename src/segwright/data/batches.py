@@ -5,6 +5,7 @@ moves it to the device and normalises it there. A sample is a function of (seed,
 workers nor their order matters.
 """
 
+import logging
 import os
 import signal
 import threading
@@ -20,6 +21,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 from segwright.datasets.base import Split
 from segwright.errors import ConfigError, DataError, nearest
 from segwright.transforms import Augment, Pair, Size, as_size, resize_image
+
+log = logging.getLogger("segwright")
 
 PLACES = ("ram", "disk", "none")
 
@@ -176,8 +179,19 @@ def training_batches(
     passes: int = 1,
     share: Share = ALONE,
 ) -> tuple[DataLoader, EpochBatches]:
-    """The loader and the sampler whose `epoch` and `done` decide the order and the augmentation."""
+    """The loader and the sampler whose `epoch` and `done` decide the order and the augmentation. Warns where there are
+    too few images for the batch size."""
     sampler = EpochBatches(len(split), batch_size, seed, passes, share)
+    if sampler.batch_size < batch_size:
+        log.warning(
+            "train.batch_size is %d, but there are only %d images to train on, so a batch holds %d (batches in a step, "
+            "of all processes: %d). Set train.batch_size=%d if that is meant",
+            batch_size,
+            len(split),
+            sampler.batch_size,
+            share.processes * share.accumulate,
+            sampler.batch_size,
+        )
     data = TrainingSet(split, size, augment, seed)
     return DataLoader(data, batch_sampler=sampler, collate_fn=stacked, **_workers(workers, persistent=True)), sampler
 
