@@ -12,7 +12,7 @@ import torch
 from segwright import checkpoint
 from segwright.encoders.weights import read_weights
 from segwright.errors import SegwrightError, WeightsError
-from segwright.files import draft_folder, draft_of, is_draft, remove_leftovers, write_atomic, write_text
+from segwright.files import draft_folder, draft_of, is_draft, refuse_file, remove_leftovers, write_atomic, write_text
 
 HEADER = {"model": {}, "config": {}, "classes": ["crack"], "mean": [0.5] * 3, "std": [0.5] * 3}
 
@@ -101,7 +101,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(tmp_path):
 
 def test_a_folder_that_is_a_file_is_one_clear_error(tmp_path):
     (tmp_path / "runs").write_text("I am a file")
-    with pytest.raises(SegwrightError, match="could not be written"):
+    with pytest.raises(SegwrightError, match="runs is a file, where a folder is needed"):
         write_text(tmp_path / "runs" / "a", "x")
 
 
@@ -168,3 +168,16 @@ def test_weights_of_another_model_are_named(tmp_path):
         checkpoint.load_weights(model, other, "x.pth")
     said = "1 weights missing (bias), 1 too many (extra), 1 of another shape (weight (4, 3) instead of (2, 3))"
     assert said in str(caught.value)
+
+
+def test_a_file_in_the_way_of_a_folder_is_said_and_not_the_disk(tmp_path):
+    (tmp_path / "out").touch()
+    for target in (tmp_path / "out" / "a.json", tmp_path / "out" / "deep" / "a.json"):
+        with pytest.raises(SegwrightError, match="out is a file, where a folder is needed") as told:
+            write_text(target, "x")
+        assert "space" not in str(told.value)
+    with pytest.raises(SegwrightError, match="is a folder, and a file is to be written there"):
+        write_text(tmp_path, "x")
+    with pytest.raises(SegwrightError, match="Choose another name with --save"):
+        refuse_file(tmp_path / "out", "--save")
+    refuse_file(tmp_path / "new")

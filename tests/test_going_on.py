@@ -42,6 +42,6 @@ def test_continue_begins_where_there_is_no_run_and_goes_on_where_there_is_one(tm
 
 def test_a_file_in_the_place_of_the_runs_folder_is_refused_and_nothing_is_made_beside_it(tmp_path):
     (tmp_path / "scores.json").touch()
-    with pytest.raises(SegwrightError, match=r"scores\.json is a file, and a run needs a folder"):
+    with pytest.raises(SegwrightError, match=r"scores\.json is a file, where a folder is needed.* with --output"):
         segwright.train({"data": {"root": "nowhere"}, "run": {"output": str(tmp_path / "scores.json")}})
     assert [path.name for path in tmp_path.iterdir()] == ["scores.json"]

@@ -15,7 +15,8 @@ from segwright.datasets import READERS
 from segwright.errors import ConfigError, DataError, WeightsError
 from segwright.images import is_prediction, read_image, write_png
 from segwright.verbs.infer import predict_image
-from segwright.verbs.infer_names import find_images, output_names
+from segwright.verbs.infer_names import output_names
+from segwright.verbs.inputs import find_images
 from segwright.verbs.loading import load_model
 
 KEYS = {"iou", "dice", "precision", "recall", "threshold", "num_images", "weights"}

@@ -38,7 +38,7 @@ Pretrained = Annotated[
     str | None, typer.Option("--pretrained", help="1, 0, imagenet, ade20k, a tag of timm's, a file or a folder.")
 ]
 Data = Annotated[Path | None, typer.Option("--data", help="Folder with train/, valid/ and test/.")]
-Weights = Annotated[Path, typer.Option("--weights", help="best.pth of a run.")]
+Weights = Annotated[Path, typer.Option("--weights", help="best.pth of a run, or the run's folder.")]
 
 
 def _version(asked: bool) -> None:

@@ -30,7 +30,7 @@ def write_atomic(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
     path = Path(path)
     temporary = draft_of(path)
     try:
-        with _told(path):
+        with _told(path, file=True):
             path.parent.mkdir(parents=True, exist_ok=True)
             with open(temporary, "wb") as file:
                 write(file)
@@ -77,14 +77,28 @@ def draft_folder(folder: Path, last: str | None = None) -> Iterator[Path]:
 
 
 @contextmanager
-def _told(path: Path, before: str = "What stood there before is unharmed.") -> Iterator[None]:
-    """What the system refuses, in words."""
+def _told(path: Path, before: str = "What stood there before is unharmed.", file: bool = False) -> Iterator[None]:
+    """What the system refuses, in words; `file`: the path is to be one."""
     try:
         yield
     except (OSError, RuntimeError) as error:
+        refuse_file(path.parent)
+        if file and path.is_dir():
+            raise SegwrightError(f"{path} is a folder, and a file is to be written there. Name a file.") from None
         raise SegwrightError(
             f"{path} could not be written ({error}). {before} Free some space, or choose a folder that can be written."
         ) from None
+
+
+def refuse_file(folder: str | Path, flag: str = "") -> None:
+    """Raises `SegwrightError` where a file is in the way of a folder that is to be written into; `flag` names it."""
+    for path in (Path(folder), *Path(folder).parents):
+        if path.exists() and not path.is_dir():
+            inside = "" if path == Path(folder) else f" for {folder}"
+            how = f" with {flag}" if flag else ""
+            raise SegwrightError(
+                f"{path} is a file, where a folder is needed{inside}. Choose another name{how}, or move the file away."
+            )
 
 
 def _sync_folder(folder: Path) -> None:

@@ -84,6 +84,11 @@ class Encoder(nn.Module):
                 f"the encoder '{self.name}' was given an image of shape {tuple(image.shape)}; it was built for "
                 f"(batch, {self.in_channels}, height, width). Set in_channels to the number of the image's channels."
             )
+        if not image.is_floating_point():
+            raise ConfigError(
+                f"the encoder '{self.name}' was given an image of {image.dtype}; it takes float, normalised. Give "
+                "(image / 255 - mean) / std, with the mean and std of each channel that the encoder has."
+            )
         padded = image if self.whole_px == (1, 1) else pad_to_whole(image, self.whole_px)
         maps = self.net(padded) if torch.compiler.is_compiling() else self._explained(image, padded)
         maps = [maps[level] for level in self._levels]

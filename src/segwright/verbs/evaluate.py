@@ -16,13 +16,13 @@ from segwright.data import EvaluationSet, evaluation_batches, worker_count
 from segwright.datasets.base import Source
 from segwright.datasets.mapping import in_order
 from segwright.errors import ConfigError, DataError, SegwrightError, WeightsError
-from segwright.files import write_text
+from segwright.files import refuse_file, write_text
 from segwright.inference import Predictor
 from segwright.progress import bar
 from segwright.splitting import Picked, seen_from
 from segwright.splitting.groups import image_names
 from segwright.verbs import details
-from segwright.verbs.loading import Loaded, load_model
+from segwright.verbs.loading import Loaded, load_model, weights_file
 from segwright.verbs.pictures import draw_extremes
 from segwright.verbs.run_files import BEST, CONFIG
 from segwright.verbs.scoring import Tally, add_samples
@@ -52,7 +52,10 @@ def evaluate(
     Raises:
         ConfigError: a threshold that is neither, or `auto` for several classes.
         DataError: no such split.
+        SegwrightError: a file is in the way of the folder `output`.
     """
+    refuse_file(output, "--output")
+    weights = weights_file(weights)
     loaded = load_model(weights, config, flags, overrides)
     source = read_source(loaded.settings, recorded=loaded.division, trained=True)
     source = with_classes_of(loaded, source, weights)
@@ -219,7 +222,7 @@ def split_batches(loaded: Loaded, source: Source, split: str) -> DataLoader:
         told = [f" {one.message} {one.fix}" for one in source.findings if one.code == f"{split}-without-masks"]
         raise DataError(
             f"the data have no split '{split}'; there are: {', '.join(source.splits)}.{''.join(told)} "
-            "Choose one with --split."
+            f"Choose one of these, e.g. --split {'valid' if 'valid' in source.splits else next(iter(source.splits))}."
         )
     settings = loaded.settings
     # On a CPU one image at a time is as fast and needs the least memory.

@@ -18,10 +18,10 @@ from torch import nn
 
 from segwright import checkpoint
 from segwright.errors import ConfigError, SegwrightError
-from segwright.files import draft_folder, write_text
+from segwright.files import draft_folder, refuse_file, write_text
 from segwright.model import Segmenter
 from segwright.pretrained.folder import CONFIG, PREPROCESSOR, WEIGHTS
-from segwright.verbs.loading import restore
+from segwright.verbs.loading import restore, weights_file
 from segwright.verbs.merge import MERGED, write_merged
 from segwright.verbs.settings import Settings, gather
 from segwright.verbs.trees import channels, tree_for_loss
@@ -65,6 +65,8 @@ def export(weights: str | Path, output: str | Path, format: str = "hf") -> Expor
     if format not in FORMATS:
         raise ConfigError(f"there is no export format '{format}'. There are: {', '.join(FORMATS)}.")
     folder = Path(output)
+    refuse_file(output, "--output")
+    weights = weights_file(weights)
     stop_on_others(folder, format)
     payload = checkpoint.load(weights)
     settings = gather(payload["config"])

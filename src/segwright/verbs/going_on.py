@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from segwright.errors import ConfigError, SegwrightError, WeightsError
+from segwright.errors import ConfigError, WeightsError
+from segwright.files import refuse_file
 from segwright.verbs.folder import ASIDE, BEST
 
 SHOWN = 5
@@ -28,8 +29,7 @@ def goes_on(folder: Path, resume: bool, resume_anyway: bool, go_on: bool, flags:
             f"{' and '.join(words)} exclude each other: --resume goes on with the run in {folder}, --continue goes on "
             "or begins one where there is none, --overwrite begins anew. Give one of them."
         )
-    if folder.exists() and not folder.is_dir():
-        raise SegwrightError(f"{folder} is a file, and a run needs a folder. Choose another name with --output.")
+    refuse_file(folder, "--output")
     if resume:
         refuse_nothing(folder)
     return resume or (go_on and (folder / "config.yaml").is_file())

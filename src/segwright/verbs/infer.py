@@ -13,11 +13,12 @@ import torch
 from segwright.drawing.classes import class_colours
 from segwright.drawing.overlays import overlay
 from segwright.errors import SegwrightError
-from segwright.files import write_text
-from segwright.images import TO_LOOK_AT, read_image, write_png
+from segwright.files import refuse_file, write_text
+from segwright.images import TO_LOOK_AT, read_image, reason_of, write_png
 from segwright.progress import bar
 from segwright.transforms import Size, resize
-from segwright.verbs.infer_names import ENDINGS, find_images, output_names, stop_on_long_name, stop_on_others
+from segwright.verbs.infer_names import ENDINGS, output_names, stop_on_long_name, stop_on_others
+from segwright.verbs.inputs import find_images
 from segwright.verbs.loading import Loaded, load_model
 
 log = logging.getLogger("segwright")
@@ -57,8 +58,10 @@ def infer(
     Raises:
         DataError: `inputs` names no image, or a file that is no marked prediction would be overwritten.
         WeightsError: the weights cannot be used.
+        SegwrightError: a file is in the way of the folder `save`.
     """
     files = find_images(inputs)
+    refuse_file(save, "--save")
     loaded = load_model(weights, config, flags, overrides)
     result = Inference(Path(save))
     names = output_names(files, endings(loaded))
@@ -98,6 +101,11 @@ def infer_one(loaded: Loaded, path: Path, stem: Path) -> Path:
     try:
         stop_on_long_name(stem.name + endings(loaded)[-1])
         image = read_image(path)
+    except SegwrightError as error:
+        raise NotPredicted(
+            f"{path} is no image that can be read: {reason_of(error, path)}. Give a whole one."
+        ) from None
+    try:
         masks = level_masks(loaded, image)
     except SegwrightError as error:
         raise NotPredicted(str(error) if path.name in str(error) else f"{path}: {error}") from None

@@ -1,7 +1,5 @@
-"""The files of `segwright infer`: which images a path names, and under which names their pictures are written."""
+"""Under which names `segwright infer` writes its pictures, and what they must not overwrite."""
 
-import glob
-import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -9,62 +7,11 @@ from pathlib import Path
 
 from segwright.errors import DataError
 from segwright.files import NAME_BYTES
-from segwright.images import IMAGE_SUFFIXES, is_prediction
-
-log = logging.getLogger("segwright")
+from segwright.images import is_prediction
 
 ENDINGS = ("_mask.png", "_overlay.png")
 """Behind an image's name: what its pictures are called."""
 SHOWN = 3
-
-
-def find_images(inputs: str | Path) -> list[Path]:
-    """The image files that a path or glob names, sorted. Masks and overlays beside them are left out, which is logged.
-
-    Raises:
-        DataError: there are none.
-    """
-    path = Path(inputs)
-    if path.is_dir():
-        found = [p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES]
-    elif path.is_file():
-        return [path]
-    else:
-        found = [Path(p) for p in glob.glob(str(inputs), recursive=True) if Path(p).suffix.lower() in IMAGE_SUFFIXES]
-    files = _without_pictures(sorted(p for p in found if not p.name.startswith(".")))
-    if not files:
-        raise DataError(f"{inputs} names no image. Give a file, a folder or a pattern of {', '.join(IMAGE_SUFFIXES)}.")
-    return files
-
-
-def _without_pictures(files: Sequence[Path]) -> list[Path]:
-    """Leaves out what infer wrote, and what an image beside it makes a mask or overlay by its name; says how many."""
-    named = [path for path in files if path.name.endswith(ENDINGS)]
-    beside = {folder: _names_in(folder) for folder in {path.parent for path in named}}
-    ours = {path for path in named if is_prediction(path)}
-    others = {path for path in named if _image_of(path) in beside[path.parent]} - ours
-    if ours or others:
-        log.warning(
-            "%d of %d images are left out: %d that infer wrote, and %d that are called as the mask or overlay of an "
-            "image beside them%s. Give such a file by its own path if it is a photograph",
-            len(ours) + len(others),
-            len(files),
-            len(ours),
-            len(others),
-            f" (as {min(others)})" if others else "",
-        )
-    return [path for path in files if path not in ours | others]
-
-
-def _names_in(folder: Path) -> set[str]:
-    """What images of this folder are called, with and without their suffix."""
-    images = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
-    return {path.stem for path in images} | {path.name for path in images}
-
-
-def _image_of(picture: Path) -> str:
-    """Name of the image that a mask or overlay belongs to, as far as its own name tells."""
-    return next(picture.name.removesuffix(ending) for ending in ENDINGS if picture.name.endswith(ending))
 
 
 def output_names(files: Sequence[Path], endings: Sequence[str]) -> list[str]:

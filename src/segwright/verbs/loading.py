@@ -10,7 +10,7 @@ from segwright import checkpoint, lora
 from segwright.config import as_mapping
 from segwright.engine import Engine
 from segwright.engine.rounding import round_weights
-from segwright.errors import ConfigError
+from segwright.errors import ConfigError, WeightsError
 from segwright.inference import Predictor
 from segwright.model import Segmenter, build_model
 from segwright.verbs.settings import Settings, gather
@@ -57,6 +57,7 @@ def load_model(
     Raises:
         WeightsError: the file is no checkpoint of ours, or belongs to another model than the config names.
     """
+    weights = weights_file(weights)
     payload = checkpoint.load(weights)
     try:
         settings = gather(_about_the_data(config, payload["config"]), flags, overrides, base=payload["config"])
@@ -73,6 +74,21 @@ def load_model(
     return Loaded(
         settings, bare, engine, predictor, list(payload["classes"]), payload.get("colours"), own_split, learnt
     )
+
+
+def weights_file(weights: str | Path) -> Path:
+    """The file itself, or of a run's folder its best.pth. `WeightsError`: the folder has none."""
+    path = Path(weights)
+    if not path.is_dir():
+        return path
+    best = path / "best.pth"
+    if not best.is_file():
+        raise WeightsError(
+            f"the folder {path} holds no best.pth, so it is no run's that has ended an epoch. Give the folder of such "
+            "a run, or a checkpoint's path."
+        )
+    log.info("weights: %s", best)
+    return best
 
 
 def _about_the_data(config: str | Path | Mapping[str, Any] | None, own: Mapping[str, Any]) -> dict[str, Any]:
@@ -93,6 +109,7 @@ def load(weights: str | Path) -> Segmenter:
 
     Its input is (B, 3, H, W) float, normalised with `model.encoder.mean` and `.std`; its output logits (B, K, H, W).
     """
+    weights = weights_file(weights)
     payload = checkpoint.load(weights)
     return restore(payload, gather(payload["config"]), weights)
 
