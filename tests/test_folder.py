@@ -744,3 +744,19 @@ def test_a_folder_of_several_data_sets_is_not_read_as_one_of_them(tmp_path):
     with pytest.raises(DataError, match=r"several sets of images and masks, in cars, roads\. Name one of these"):
         folder.build(folder.Config(root=str(tmp_path)))
     assert folder.build(folder.Config(root=str(tmp_path / "cars"))).splits
+
+
+def test_a_class_that_a_file_beside_the_data_lacks_is_to_be_added_to_that_file(tmp_path):
+    for name in ("images", "masks"):
+        write_png(tmp_path / name / "a.png", np.full((8, 8, 3) if name == "images" else (8, 8), 2, np.uint8))
+    (tmp_path / "classes.json").write_text('["sky", "road"]')
+    assert (
+        "List their classes in classes.json, from which the others come" in found(scan(tmp_path), "unknown-value").fix
+    )
+    given = found(scan(tmp_path, classes=["sky", "road"]), "unknown-value").fix
+    assert given.startswith("List their classes in data.classes, ignore")
+
+
+def test_a_file_of_classes_that_is_not_there_is_said(root):
+    with pytest.raises(DataError, match=r"there is no file nofile\.json with classes. Check the path in data\.classes"):
+        scan(root, classes="nofile.json")

@@ -458,3 +458,8 @@ def test_data_of_other_names_are_divided_anew_and_that_is_said(run, tmp_path, ca
             run.best, split="valid", output=tmp_path / "out", pictures=False, overrides=[f"data.root={data}"]
         )
     assert "they were divided anew" in caplog.text
+
+
+def test_a_split_file_that_is_not_there_is_said():
+    with pytest.raises(ConfigError, match=r"there is no split\.file nix\.json"):
+        read_record("nix.json")

@@ -150,7 +150,8 @@ class Segmenter(nn.Module):
         """
         if self.detail is not None:
             raise ConfigError(
-                "the model has a detail path, for which Hugging Face's layout has no place. Train with model.detail=0."
+                "the model has a detail path, for which Hugging Face's layout has no place. Train with "
+                "model.detail=0, or export with --format onnx."
             )
         classes = self.classes or tuple(f"class_{index}" for index in range(self.head.classifier.out_channels))
         return write_folder(folder, self.encoder, self.head, classes, size)

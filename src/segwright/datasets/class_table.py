@@ -64,6 +64,8 @@ def parse(content: Any, origin: str = "data.classes") -> ClassTable:
 
 def read(path: Path) -> ClassTable:
     """The table in a file. Raises `DataError`, naming it."""
+    if not path.is_file():
+        raise DataError(f"there is no file {path} with classes. Check the path in data.classes, or list them there.")
     try:
         text = path.read_text(encoding="utf-8-sig")
         if path.suffix.lower() == ".json":

@@ -8,13 +8,13 @@ masks' values mean is found from the masks and from the classes (folder_masks.py
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 from segwright.datasets import class_table, folder_layout
-from segwright.datasets.base import Notes, Source, sound
+from segwright.datasets.base import Finding, Notes, Source, sound
 from segwright.datasets.class_table import Colour
 from segwright.datasets.folder_codes import CODES
 from segwright.datasets.folder_example import example
@@ -111,7 +111,16 @@ def scan(config: Config) -> Source:
     table = table_for(root, masks, config.classes)
     code, table = meaning(root, masks, config.kind, table, config.ignored(), notes)
     splits = {name: PairSplit(name, tuple(group), code) for name, group in pairs.items()}
-    return Source(table.names, splits, notes.findings(), table.colours)
+    findings = [_with_origin(finding, table.origin) for finding in notes.findings()]
+    return Source(table.names, splits, findings, table.colours)
+
+
+def _with_origin(finding: Finding, origin: str) -> Finding:
+    """The same; of what stands for no class, with the file that lists the classes as the place to list it, too."""
+    if finding.code not in {"unknown-value", "unknown-colour"} or origin in {"data.classes", "the masks"}:
+        return finding
+    there = f"in {origin}, from which the others come (or all of them in data.classes)"
+    return replace(finding, fix=finding.fix.replace("in data.classes", there))
 
 
 def _pairs(root: Path, files: list[str], config: Config, notes: Notes) -> dict[str, list[Pair]]:

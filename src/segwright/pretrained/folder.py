@@ -152,7 +152,7 @@ def write_folder(
     if not isinstance(net, MixTransformer) or not isinstance(head, SegformerHead) or len(encoder.channels) != 4:
         raise ConfigError(
             f"Hugging Face's layout is for whole SegFormers, and this is {encoder.name} with a {type(head).__name__}. "
-            "Train a model.name of segformer_b0 ... segformer_b5 (a LoRA merged first), or choose another format."
+            "Train a model.name of segformer_b0 ... segformer_b5 (a LoRA merged first), or export with --format onnx."
         )
     if len(classes) != head.classifier.out_channels:
         raise ConfigError(

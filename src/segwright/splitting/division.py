@@ -167,6 +167,8 @@ def as_json(division: Record, config: Config) -> str:
 
 def read_record(path: str | Path) -> dict[str, list[str]]:
     """What a split file says. Raises `ConfigError`."""
+    if not Path(path).is_file():
+        raise ConfigError(f"there is no split.file {path}. Check the path; it is the split.json of a run.")
     try:
         content = json.loads(Path(path).read_text())
         lists = {name: content[name] for name in NAMES if name in content}
