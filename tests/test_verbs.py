@@ -160,7 +160,7 @@ def test_a_glob_and_a_single_file_work_and_nothing_is_an_error(finished, painted
     one = next((painted / "test").glob("*.jpg"))
     assert len(segwright.infer(weights, one, tmp_path / "a").written) == 1
     assert len(segwright.infer(weights, str(painted / "test" / "*.jpg"), tmp_path / "b").written) == 3
-    with pytest.raises(DataError, match="names no image"):
+    with pytest.raises(DataError, match="nothing does not exist"):
         segwright.infer(weights, tmp_path / "nothing", tmp_path / "c")
 
 

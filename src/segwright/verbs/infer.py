@@ -103,7 +103,7 @@ def infer_one(loaded: Loaded, path: Path, stem: Path) -> Path:
         image = read_image(path)
     except SegwrightError as error:
         raise NotPredicted(
-            f"{path} is no image that can be read: {reason_of(error, path)}. Give a whole one."
+            f"{path} is no image that can be read: {reason_of(error, path)}. Give a whole PNG or JPEG."
         ) from None
     try:
         masks = level_masks(loaded, image)
