@@ -132,8 +132,9 @@ def cover(maps: Tensor, cell_px: float, size_px: Sequence[int], stride: int) -> 
 
     (B, C, h, w) -> (B, C, ceil(H / stride), ceil(W / stride)), linear between the centres of cells.
     """
-    height, width = (math.ceil(pixels / stride) for pixels in size_px)
-    if cell_px == stride and all(pixels % stride == 0 for pixels in size_px):
+    height, width = ((pixels + stride - 1) // stride for pixels in size_px)  # ONNX rounds a negative quotient up
+    known = all(type(pixels) is int for pixels in size_px)  # not while recorded for any size
+    if known and cell_px == stride and all(pixels % stride == 0 for pixels in size_px):
         return maps[..., :height, :width]
     rows = _between(maps, size_px[0] / height / cell_px, height, maps.shape[-2])
     columns = _between(maps, size_px[1] / width / cell_px, width, maps.shape[-1])

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from segwright.errors import ConfigError
 from segwright.heads.blocks import conv_norm_relu, enlarge
+from segwright.heads.summing import for_elsewhere
 
 POOLED_SIZES = (1, 2, 3, 6)
 """Sides of the pooled maps (Zhao et al. 2017, "Pyramid Scene Parsing Network", section 3.2)."""
@@ -65,8 +66,26 @@ class UperNetHead(nn.Module):
         """The coarsest map beside its means over 1 x 1, 2 x 2, 3 x 3 and 6 x 6 parts: (B, C, h, w) -> (B, E, h, w)."""
         parts = [coarsest]
         for side, conv in zip(POOLED_SIZES, self.pooled, strict=True):
-            parts.append(enlarge(conv(F.adaptive_avg_pool2d(coarsest, side)), coarsest))
+            parts.append(enlarge(conv(means(coarsest, side)), coarsest))
         return self.context(torch.cat(parts, dim=1))
+
+
+def means(maps: Tensor, side: int) -> Tensor:
+    """Means over `side` x `side` parts that cover the map: (B, C, h, w) -> (B, C, side, side).
+
+    Recorded for another runtime, as two products, since ONNX has no adaptive pooling of maps of any size.
+    """
+    if not for_elsewhere():
+        return F.adaptive_avg_pool2d(maps, side)
+    rows, columns = (_shares(maps, side, cells) for cells in maps.shape[-2:])
+    return rows @ maps @ columns.t()
+
+
+def _shares(like: Tensor, side: int, cells: int) -> Tensor:
+    """(side, cells): each cell's share in each part's mean; part i goes from floor(i n / s) to ceil((i + 1) n / s)."""
+    part, cell = torch.arange(side, device=like.device)[:, None], torch.arange(cells, device=like.device)
+    start, stop = part * cells // side, ((part + 1) * cells + side - 1) // side
+    return ((cell >= start) & (cell < stop)).to(like.dtype) / (stop - start)
 
 
 def build(config: Config, channels: Sequence[int], num_classes: int) -> UperNetHead:
