@@ -58,6 +58,9 @@ FENCES = {
     "matplotlib": {"drawing"},
     "nnunetv2": {"nnunet"},
     "omegaconf": {"config"},
+    "onnx": {"verbs"},
+    "onnxruntime": {"verbs"},
+    "onnxscript": {"verbs"},
     "peft": {"lora"},
     "pycocotools": {"datasets", "painting"},
     "timm": {"encoders"},
@@ -104,6 +107,11 @@ def test_a_library_stays_behind_its_fence(path: Path):
     for module in imports_of(path):
         allowed = FENCES.get(module.split(".")[0])
         assert allowed is None or room_of(path) in allowed, f"{path.name} imports {module}"
+
+
+def test_onnx_is_imported_where_it_is_exported_alone():
+    users = {path.name for path in FILES for module in imports_of(path) if module.split(".")[0].startswith("onnx")}
+    assert users == {"onnx_proof.py"}
 
 
 def test_every_public_name_loads():

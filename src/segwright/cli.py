@@ -276,7 +276,7 @@ def export(
     weights: Weights,
     output: Annotated[Path, typer.Option("--output", help="Folder to write.")],
     format: Annotated[
-        str, typer.Option("--format", help="hf: a folder for transformers; merged: LoRA in the weights.")
+        str, typer.Option("--format", help="hf: a folder for transformers; merged: LoRA in the weights; onnx.")
     ] = "hf",
 ) -> None:
     """Write trained weights for another library, and a certificate of what was compared with it."""

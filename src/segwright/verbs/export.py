@@ -23,13 +23,18 @@ from segwright.model import Segmenter
 from segwright.pretrained.folder import CONFIG, PREPROCESSOR, WEIGHTS
 from segwright.verbs.loading import restore, weights_file
 from segwright.verbs.merge import MERGED, write_merged
+from segwright.verbs.onnx_file import DATA, FILE, write_onnx
 from segwright.verbs.settings import Settings, gather
 from segwright.verbs.trees import channels, tree_for_loss
 
 log = logging.getLogger("segwright")
 
 CERTIFICATE = "certificate.json"
-FORMATS = {"hf": (CONFIG, PREPROCESSOR, WEIGHTS, CERTIFICATE), "merged": (MERGED, CERTIFICATE)}
+FORMATS = {
+    "hf": (CONFIG, PREPROCESSOR, WEIGHTS, CERTIFICATE),
+    "merged": (MERGED, CERTIFICATE),
+    "onnx": (FILE, DATA, CERTIFICATE),
+}
 """What each writes."""
 TOLERANCE = 1e-4
 """Largest difference of a logit that counts as equal, in fp32."""
@@ -55,10 +60,12 @@ def export(weights: str | Path, output: str | Path, format: str = "hf") -> Expor
 
     `hf`: a folder for transformers' `SegformerForSemanticSegmentation.from_pretrained`; of a model of a tree its labels
     are the tree's nodes, and the certificate holds the tree. `merged`: `merged.pth`, a checkpoint of ours whose LoRA
-    adapters are added to the weights. An earlier export in that folder is replaced when this one has been compared.
+    adapters are added to the weights. `onnx`: `model.onnx`, any model of ours in one file for onnxruntime and its kin.
+    An earlier export in that folder is replaced when this one has been compared.
 
     Raises:
         ConfigError: no such format, a model that it cannot hold, or files of others in their places.
+        MissingPackageError: `onnx` without the packages of `segwright[export]`.
         WeightsError: `weights` is no checkpoint of ours.
         SegwrightError: what would be written computes something else; `output` is as it was.
     """
@@ -72,6 +79,9 @@ def export(weights: str | Path, output: str | Path, format: str = "hf") -> Expor
     settings = gather(payload["config"])
     model = restore(payload, settings, weights)
     size = settings.input.pixels() or (512, 512)
+    if format == "onnx":
+        facts = {"format": format} | about(weights, payload, settings)
+        return Exported(folder, write_onnx(model, folder, settings.input.pixels(), SIZES, facts, TOLERANCE))
     with draft_folder(folder, last=CERTIFICATE) as draft:
         if format == "merged":
             compared = write_merged(payload, settings, weights, draft, (size, *SIZES), TOLERANCE)
