@@ -57,7 +57,7 @@ def _in_a_line(error: Exception) -> str:
     mark = getattr(error, "problem_mark", None)
     if mark is None:
         return str(error).splitlines()[0]
-    problem = str(getattr(error, "problem", error))
+    problem = str(getattr(error, "problem", error)).rstrip(".")
     if "'\\t'" in problem:
         problem = "there is a tab, but YAML indents by spaces. Put spaces in the place of the tabs"
     elif "mapping values are not allowed" in problem:
