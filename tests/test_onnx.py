@@ -218,7 +218,8 @@ MODELS: dict[str, tuple[str, dict, dict]] = {
     "maxvit": ("test_maxvit", {}, {}),
     "swin": ("swin_tiny_patch4_window7_224", SWIN, {}),
 }
-FREE = {name: ["batch", "height", "width"] for name in MODELS}
+FIXED = {"maxvit"}
+"""Whose windows the exporter cannot cut from a map of any size; they are recorded for the training size."""
 
 
 @pytest.mark.slow
@@ -230,9 +231,9 @@ def test_every_kind_of_model_becomes_a_file(name: str, tmp_path: Path) -> None:
     with slim(encoder, options):
         write_checkpoint(tmp_path / "best.pth", **sections)
         certificate = segwright.export(tmp_path / "best.pth", tmp_path / "out", "onnx").certificate
-    print(name, json.dumps(certificate, indent=1))
     assert certificate["equal"]
-    assert certificate["free_axes"] == FREE[name], certificate.get("fixed_because")
+    free = ["batch"] if name in FIXED else ["batch", "height", "width"]
+    assert certificate["free_axes"] == free, certificate.get("fixed_because")
 
 
 @pytest.mark.slow
