@@ -18,12 +18,12 @@ from PIL import Image
 from torch import nn
 
 import segwright
-from segwright.errors import MissingPackageError, SegwrightError
+from segwright.errors import ConfigError, MissingPackageError, SegwrightError
 from segwright.heads.upernet import means
 from segwright.transforms import normalise
 from segwright.verbs import export as verb
 from segwright.verbs import onnx_file
-from segwright.verbs.onnx_file import CannotRecord, draft_of, record, refuse_foreign
+from segwright.verbs.onnx_file import CannotRecord, record
 from slim import SWIN, VIT, slim
 from test_export import LEAVES, TREE, write_checkpoint
 
@@ -102,24 +102,19 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(tmp_path: 
 
 
 def test_files_of_others_are_not_overwritten_and_an_earlier_export_is_replaced(tmp_path: Path) -> None:
-    folder = tmp_path / "out"
-    folder.mkdir()
-    refuse_foreign(folder)
-    (folder / "model.onnx").write_text("somebody's")
-    with pytest.raises(SegwrightError, match=r"holds model\.onnx, which no export"):
-        refuse_foreign(folder)
-    (folder / "certificate.json").write_text('{"format": "onnx"}')
-    refuse_foreign(folder)
-    with draft_of(folder) as draft:
-        (draft / "model.onnx").write_text("ours")
-    assert [path.read_text() for path in folder.iterdir()] == ["ours"]
-    (folder / "certificate.json").write_text('{"format": "onnx"}')
-    (folder / "notes.txt").touch()
-    with pytest.raises(SegwrightError, match=r"holds notes\.txt"):
-        refuse_foreign(folder)
-    with pytest.raises(SegwrightError, match="is a file"):
-        refuse_foreign(folder / "notes.txt")
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    write_checkpoint(tmp_path / "best.pth", **LITE)
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "model.onnx").write_text("somebody's")
+    with pytest.raises(ConfigError, match=r"holds model\.onnx, and no certificate\.json of an earlier 'onnx' export"):
+        segwright.export(tmp_path / "best.pth", out, "onnx")
+    assert (out / "model.onnx").read_text() == "somebody's"
+    (out / "certificate.json").write_text('{"format": "onnx", "compared": true}')
+    (out / "model.onnx.data").write_text("of an earlier one")
+    (out / "notes.txt").write_text("mine")
+    segwright.export(tmp_path / "best.pth", out, "onnx")
+    assert {path.name for path in out.iterdir()} == {"model.onnx", "certificate.json", "notes.txt"}
+    assert run(out / "model.onnx", noise(1, 3, 64, 96)).shape == (1, 2, 64, 96)
 
 
 def test_where_the_export_fails_nothing_is_left_and_what_stood_there_stands(tmp_path: Path, monkeypatch) -> None:
@@ -127,7 +122,7 @@ def test_where_the_export_fails_nothing_is_left_and_what_stood_there_stands(tmp_
     write_checkpoint(tmp_path / "best.pth", **LITE)
     out = tmp_path / "out"
     out.mkdir()
-    (out / "certificate.json").write_text('{"format": "onnx"}')
+    (out / "certificate.json").write_text('{"format": "onnx", "compared": true}')
     forms = []
 
     def wrong(portable: nn.Module, form: onnx_file.Form, path: Path, facts: object) -> None:
@@ -139,7 +134,7 @@ def test_where_the_export_fails_nothing_is_left_and_what_stood_there_stands(tmp_
         segwright.export(tmp_path / "best.pth", out, "onnx")
     assert forms == [["batch", "height", "width"], ["batch"], []]
     assert {path.name for path in tmp_path.iterdir()} == {"best.pth", "out"}
-    assert [path.read_text() for path in out.iterdir()] == ['{"format": "onnx"}']
+    assert [path.read_text() for path in out.iterdir()] == ['{"format": "onnx", "compared": true}']
 
 
 class Session:

@@ -79,20 +79,23 @@ def export(weights: str | Path, output: str | Path, format: str = "hf") -> Expor
     settings = gather(payload["config"])
     model = restore(payload, settings, weights)
     size = settings.input.pixels() or (512, 512)
-    if format == "onnx":
-        facts = {"format": format} | about(weights, payload, settings)
-        return Exported(folder, write_onnx(model, folder, settings.input.pixels(), SIZES, facts, TOLERANCE))
+    facts = {"format": format} | about(weights, payload, settings)
     with draft_folder(folder, last=CERTIFICATE) as draft:
         if format == "merged":
             compared = write_merged(payload, settings, weights, draft, (size, *SIZES), TOLERANCE)
+        elif format == "onnx":
+            compared = write_onnx(model, draft, settings.input.pixels(), SIZES, facts, TOLERANCE)
         else:
             compared = compare(model, model.save_pretrained(draft, size), (size, *SIZES))
-        certificate = {"format": format} | about(weights, payload, settings) | compared
+        certificate = facts | compared
         write_text(draft / CERTIFICATE, json.dumps(certificate, indent=2))
         if format == "hf":
             judge(certificate, folder)
         if (folder / CERTIFICATE).exists():
             write_text(folder / CERTIFICATE, json.dumps({"format": format, **UNFINISHED}))
+        gone = [folder / name for name in FORMATS[format] if not (draft / name).exists()]
+    for stale in gone:  # of an earlier export
+        stale.unlink(missing_ok=True)
     return Exported(folder, certificate)
 
 

@@ -4,15 +4,11 @@ The file takes what an image file holds, RGB from 0 to 255, and normalises insid
 It is recorded for any batch, height and width. Where a model cannot be recorded so, or the file then computes something
 else at another size than the recorded one, it is recorded anew for the training size alone, and both say so.
 
-A folder is written under a temporary name beside its own and renamed when everything in it was compared.
-
 Shapes: B batch, C channels of the image, K channels of the logits, H x W the image.
 """
 
 import json
 import logging
-import os
-import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +21,6 @@ import torch
 from torch import Tensor, nn
 
 from segwright.errors import MissingPackageError, SegwrightError
-from segwright.files import write_text
 from segwright.model import Segmenter
 from segwright.transforms import Size
 from segwright.verbs.onnx_proof import Different, Reader, compare, summary
@@ -33,7 +28,7 @@ from segwright.verbs.onnx_proof import Different, Reader, compare, summary
 log = logging.getLogger("segwright")
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-FILE, DATA, CERTIFICATE = "model.onnx", "model.onnx.data", "certificate.json"
+FILE, DATA = "model.onnx", "model.onnx.data"
 MOST_BYTES = 2**31 - 2**24
 """Of the weights in one file; protobuf ends at 2 GiB. Larger ones lie in `DATA`, which then belongs to the file."""
 OPSET = 20
@@ -86,7 +81,7 @@ class CannotRecord(Exception):
 def write_onnx(
     model: Segmenter, folder: Path, size: Size | None, others: tuple[Size, ...], about: dict[str, Any], tolerance: float
 ) -> dict[str, Any]:
-    """Writes `model.onnx` and `certificate.json` into `folder`; gives what the certificate says.
+    """Writes `model.onnx` into `folder`; gives what the certificate says of it.
 
     `size` is the training size, None where each image was taken at its own; `others` is what is compared beside it,
     `about` what the certificate begins with and the file's metadata are taken from; `tolerance` the largest difference
@@ -94,19 +89,15 @@ def write_onnx(
 
     Raises:
         MissingPackageError: no onnx, onnxscript or onnxruntime.
-        SegwrightError: the folder holds something else; the model cannot be recorded; what was recorded computes
-            something else. Nothing is left then.
+        SegwrightError: the model cannot be recorded; what was recorded computes something else.
     """
     need_packages()
-    refuse_foreign(folder)
     portable = Portable(model).eval()
     reader = Reader(model, len(about["classes"]), about["threshold"], tolerance)
-    with draft_of(folder) as draft:
-        facts = metadata(about, model, size)
-        form, found = record_freely(portable, draft / FILE, size or OWN_SIZE, others, facts, reader)
-        certificate = about | contents(form, model, size, draft) | found
-        write_text(draft / CERTIFICATE, json.dumps(certificate, indent=2))
-    log.log(logging.INFO if form.why is None else logging.WARNING, "%s: %s", folder / FILE, summary(certificate))
+    facts = metadata(about, model, size)
+    form, found = record_freely(portable, folder / FILE, size or OWN_SIZE, others, facts, reader)
+    certificate = contents(form, model, size, folder) | found
+    log.log(logging.INFO if form.why is None else logging.WARNING, "%s: %s", FILE, summary(certificate))
     return certificate
 
 
@@ -250,41 +241,3 @@ def quiet() -> Iterator[None]:
         finally:
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
-
-
-def refuse_foreign(folder: Path) -> None:
-    """Raises `SegwrightError` where `folder` is, or holds, anything but an earlier export of this kind."""
-    held = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    foreign = held - {FILE, DATA, CERTIFICATE} or (held and not _is_ours(folder / CERTIFICATE) and held)
-    if foreign or (folder.exists() and not folder.is_dir()):
-        what = f"holds {', '.join(sorted(foreign)[:3])}" if foreign else "is a file"
-        raise SegwrightError(
-            f"{folder} {what}, which no export to ONNX wrote; it would be lost. Give --output a new folder."
-        )
-
-
-def _is_ours(certificate: Path) -> bool:
-    try:
-        return json.loads(certificate.read_text())["format"] == "onnx"
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
-@contextmanager
-def draft_of(folder: Path) -> Iterator[Path]:
-    """A new folder that becomes `folder` where nothing was raised, and is removed where something was."""
-    folder = folder.resolve()
-    draft, before = (folder.with_name(f".{folder.name}.{os.getpid()}.{end}") for end in ("tmp", "old"))
-    try:
-        draft.mkdir(parents=True)
-        yield draft
-        if folder.exists():
-            folder.rename(before)
-        draft.rename(folder)
-    except OSError as error:
-        raise SegwrightError(
-            f"{folder} could not be written ({error}). Free some space, or choose a folder that can be written."
-        ) from error
-    finally:
-        for leftover in (draft, before):
-            shutil.rmtree(leftover, ignore_errors=True)
