@@ -1,6 +1,7 @@
 """What infer is given, and the weights that it is given by a run's folder."""
 
 import logging
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -50,8 +51,9 @@ def test_pictures_of_other_kinds_that_are_passed_over_are_named(tmp_path, caplog
 
 def test_what_is_no_image_is_said_to_be_none(tmp_path):
     (tmp_path / "classes.json").write_text("[]")
+    loaded = SimpleNamespace(predictor=SimpleNamespace(tree=None))
     with pytest.raises(NotPredicted, match=r"classes\.json is no image that can be read: its content is no") as told:
-        infer_one(None, tmp_path / "classes.json", tmp_path / "x")
+        infer_one(loaded, tmp_path / "classes.json", tmp_path / "x")
     assert "data set" not in str(told.value)
 
 
