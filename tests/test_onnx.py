@@ -213,7 +213,7 @@ MODELS: dict[str, tuple[str, dict, dict]] = {
     "maxvit": ("test_maxvit", {}, {}),
     "swin": ("swin_tiny_patch4_window7_224", SWIN, {}),
 }
-FIXED = {"maxvit"}
+FIXED = {"maxvit", "swin"}
 """Whose windows the exporter cannot cut from a map of any size; they are recorded for the training size."""
 
 

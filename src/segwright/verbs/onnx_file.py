@@ -37,6 +37,8 @@ OWN_SIZE = (512, 512)
 """Stands for the training size of a model that had none."""
 RECORDED_AT = (224, 448)
 """Height and width of the image that a file for any size is recorded with: unlike, and whole patches of 14, 16, 32."""
+WINDOWS = "height, width not free: the encoder has windows, and the exporter cannot cut a map of any size into them"
+"""Said without trying: MaxViT is refused for its padding, Swin is recorded for more than six minutes without an end."""
 AXES = {0: "batch", 2: "height", 3: "width"}
 NOISY = ("onnxscript", "onnx_ir", "torch.onnx", "torch.export")
 """Loggers that tell of steps of their own that they leave out."""
@@ -116,8 +118,10 @@ def record_freely(
     Raises:
         SegwrightError: there is none.
     """
-    form = Form((0, 2, 3), RECORDED_AT, (size, *others))
-    for axes in ((0,), ()):
+    form, less = Form((0, 2, 3), RECORDED_AT, (size, *others)), [(0,), ()]
+    if portable.model.encoder.whole_px != (1, 1):
+        form = Form(less.pop(0), size, (size,), WINDOWS)
+    for axes in less:
         try:
             record(portable, form, path, facts)
             return form, compare(reader, path, form.compared, (1, 2) if 0 in form.axes else (1,))
