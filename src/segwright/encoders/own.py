@@ -91,7 +91,10 @@ def licence_in(path: Path) -> str | None:
     """The licence that a checkpoint of ours records; None: none, or the file is another."""
     if not path.is_file() or path.suffix == ".safetensors":
         return None
-    own = own_weights(read_file(path), path)
+    try:
+        own = own_weights(read_file(path), path)
+    except WeightsError:  # a run that goes on needs the file no more; one that begins is told when it loads it
+        return None
     return own.licence if own else None
 
 

@@ -50,7 +50,8 @@ def claim_folder(settings: Settings, resume: bool) -> Path:
 
 def warn_of_younger(folder: Path) -> None:
     """Says which runs began in `folder.2`, ..., because one was here, and have been at work since: one may be meant."""
-    began = (folder / "last.pth").stat().st_mtime
+    own = folder / "last.pth"
+    began = own.stat().st_mtime if own.exists() else 0.0
     others = folder.parent.glob(f"{glob.escape(folder.name)}.*/last.pth")
     numbered = (path for path in others if path.parent.name.removeprefix(f"{folder.name}.").isdigit())
     later = [str(path.parent) for path in numbered if path.stat().st_mtime > began]
