@@ -84,7 +84,10 @@ def keep_in_run(written: Path, weights: Path, loaded: Loaded, split: str) -> Non
     config, home = weights.parent / CONFIG, weights.parent / "evaluation"
     if weights.name != BEST or not config.is_file() or home.resolve() == written.resolve():
         return
-    own, now = yaml.safe_load(config.read_text()), loaded.settings.dump()
+    try:
+        own, now = yaml.safe_load(config.read_text()), loaded.settings.dump()
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):  # another's config.yaml
+        return
     if not isinstance(own, dict) or any(own.get(section) != now[section] for section in ("data", "classes", "split")):
         return
     try:
