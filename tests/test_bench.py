@@ -13,6 +13,7 @@ from rich.console import Console
 
 from segwright import cli
 from segwright.encoders.mit_variants import VARIANTS
+from segwright.engine.precision import cpu_has_bf16
 from segwright.errors import ConfigError, MissingPackageError
 from segwright.model import count_parameters
 from segwright.verbs import bench as verb
@@ -278,6 +279,7 @@ def test_at_their_own_defaults_peers_get_none_of_our_settings() -> None:
 def test_own_defaults_are_measured_in_processes_of_their_own(tmp_path: Path) -> None:
     load = Load(SMALL.design, size=72, mode="train", device="cpu")  # SMP takes multiples of 32 only
     result = bench_defaults(load, against=["transformers", "smp"], rounds=2, output=tmp_path)
+    assert [block["rows"][0]["precision"] for block in result["blocks"]] == ["fp32", "bf16"][: 1 + cpu_has_bf16()]
     for block in result["blocks"]:
         assert [values["name"] for values in block["rows"]] == ["segwright", "transformers"]
         ours, theirs = block["rows"]

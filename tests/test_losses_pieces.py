@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from segwright.inference.argmax import argmax_resized
 from segwright.losses import pieces
 from segwright.losses.ce import CeLoss
 from segwright.losses.ce_dice import CeDiceLoss
@@ -99,14 +98,3 @@ def test_every_output_of_the_softmax_has_its_gradient(low, high):
     ours = sum((view * by).sum() for view, by in zip(views, (by_t, by_n, by_p), strict=True))
     (grad,) = torch.autograd.grad(ours, logits)
     assert torch.allclose(grad, expected, atol=1e-4 * float(expected.abs().max()))
-
-
-@pytest.mark.parametrize(("low", "high"), SIZES, ids=str)
-def test_argmax_class_by_class_is_argmax_over_all(low, high):
-    """Exactly, ties included: a third of the logits are equal to another class's."""
-    logits = example(low, high, classes=7)[0].detach()[0]
-    logits[4] = logits[1]
-    whole = F.interpolate(logits[None], size=high, mode="bilinear", align_corners=False)[0]
-    ids = argmax_resized(logits, high)
-    assert ids.dtype == torch.uint8
-    assert torch.equal(ids.long(), whole.argmax(0))

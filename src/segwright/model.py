@@ -79,20 +79,24 @@ class EncoderConfig:
 
 VECTOR = 8
 """Values that a CPU's vector register holds, in fp32."""
+FEW = 12
+"""Up to so many classes a CPU resizes each class's map by itself faster: 2 of them in a quarter of the time."""
 
 
 def enlarge(logits: Tensor, size: Sequence[int]) -> Tensor:
     """(B, K, h, w) -> (B, K, H, W), bilinear, corners not aligned.
 
-    Where a CPU only infers, the logits are made fp32, which is three times as fast as bfloat16, and the classes are
-    filled up to whole vectors: 1.4 times as fast for 19 classes.
+    Where a CPU only infers, the logits are made fp32, which is three times as fast as bfloat16, and more than a few
+    classes are filled up to whole vectors: 1.4 times as fast for 19 of them.
     """
     recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
     if torch.is_grad_enabled() or recorded or logits.device.type != "cpu":
         if logits.device.type == "cpu" and not recorded:
             logits = logits.contiguous()  # else the softmax of a loss copies them, 16 times as large
         return F.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=False)
-    spare = -logits.shape[1] % VECTOR if logits.shape[1] > VECTOR else 0
+    if logits.shape[1] <= FEW:
+        return F.interpolate(logits.float().contiguous(), size=tuple(size), mode="bilinear", align_corners=False)
+    spare = -logits.shape[1] % VECTOR
     filled = F.pad(logits.float(), (0, 0, 0, 0, 0, spare)).contiguous(memory_format=torch.channels_last)
     return F.interpolate(filled, size=tuple(size), mode="bilinear", align_corners=False)[:, : logits.shape[1]]
 

@@ -12,7 +12,6 @@ that it lies between: a product with a narrow band of the resize's matrix.
 Shapes: B batch, C_i channels of map i, E width, K classes, h x w the finest map's size.
 """
 
-import functools
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
@@ -21,13 +20,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from segwright.bilinear import Strip, strips
+
 STRIP_BYTES = 3 * 2**20
 """A thread's share of a strip, at most. Measured at E 256 and 768: 4 to 16 rows of 128 places are equally fast."""
 MOST_ROWS = 64
 """A strip's largest height: the taller, the more zeros has its band of the resize's matrix."""
 
 Made = TypeVar("Made")
-Band = tuple[int, int, Tensor]
 Layer = tuple[Tensor, Tensor]
 """Weight (E, C) and bias (E,) of a 1x1 convolution."""
 
@@ -101,7 +101,7 @@ def _by_strips(
     # what has the finest size, the first map at least, is projected strip by strip; the coarser maps are, here
     fine = [(x, layer, w.t()) for x, layer, w in levels if x.shape[1:3] == (height, width)]
     coarse = [_lines(_through(x, layer), w, width) for x, layer, w in levels if x.shape[1:3] != (height, width)]
-    bands = [_bands(height, z.shape[1], rows, bias.dtype) for z in coarse]
+    bands = [strips(z.shape[1], height, rows, bias.dtype, bias.device) for z in coarse]
     out = bias.new_empty(batch, height, width, bias.numel() if last is None else last[1].numel())
     for image in range(batch):
         for number, top in enumerate(range(0, height, rows)):
@@ -117,12 +117,12 @@ def _by_strips(
     return out.permute(0, 3, 1, 2)
 
 
-def _mixes(levels: Sequence[tuple[Tensor, Band]]) -> list[tuple[Tensor, Tensor]]:
+def _mixes(levels: Sequence[tuple[Tensor, Strip]]) -> list[tuple[Tensor, Tensor]]:
     """For each coarser map what one strip takes from it: weights and rows, whose product is to be added to the strip.
 
     In half precision all maps are one product, so that the strip is rounded once instead of once a map.
     """
-    pairs = [(mix, z[start:stop]) for z, (start, stop, mix) in levels]
+    pairs = [(strip.mix, z[strip.source]) for z, strip in levels]
     if len(pairs) > 1 and pairs[0][0].element_size() < 4:
         return [(torch.cat([mix for mix, _ in pairs], dim=1), torch.cat([rows for _, rows in pairs]))]
     return pairs
@@ -152,20 +152,6 @@ def _rows_per_strip(row: int, element_bytes: int) -> int:
     """Rows of `row` values each: 8 in fp32 and 16 in half precision for each thread, fewer where they do not fit."""
     rows = min(32 // element_bytes, STRIP_BYTES // (row * element_bytes))
     return max(1, min(MOST_ROWS, rows * torch.get_num_threads()))
-
-
-@functools.lru_cache(maxsize=128)
-def _bands(size: int, source: int, rows: int, dtype: torch.dtype) -> tuple[Band, ...]:
-    """For each strip of `rows` of `size`: the first and last + 1 of the `source` rows it needs, and their weights."""
-    with torch.inference_mode(False), torch.no_grad():
-        exact = torch.float64 if dtype == torch.float64 else torch.float32
-        matrix = _resize(torch.eye(source, dtype=exact)[None, None], (size, source))[0, 0]
-        bands = []
-        for top in range(0, size, rows):
-            used = matrix[top : top + rows].any(dim=0).nonzero()
-            start, stop = int(used[0]), int(used[-1]) + 1
-            bands.append((start, stop, matrix[top : top + rows, start:stop].to(dtype, copy=True)))
-    return tuple(bands)
 
 
 def in_graph() -> bool:

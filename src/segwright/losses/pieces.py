@@ -10,10 +10,9 @@ enlarged to the mask's size, p = softmax(z), y the true class and [.] one where 
 So both passes enlarge a few rows, take their softmax while it is in the cache, and forget it; the backward pass also
 brings the gradient of those rows back to the logits' size. A loss made of t and P needs no gradient of its own.
 
-The enlargement is bilinear with align_corners=False, as `F.interpolate` does it. It is separable: first along the
-width, on the few source rows of a piece, then along the height.
+The enlargement is that of `segwright.bilinear`.
 
-Shapes: B images, K classes, h x w the logits, H x W the mask, r rows of a piece, s source rows of a piece.
+Shapes: B images, K classes, h x w the logits, H x W the mask, r rows of a piece.
 """
 
 from collections.abc import Callable, Iterator
@@ -25,6 +24,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from segwright.bilinear import Strip, strips
 from segwright.datasets.base import IGNORE
 
 ON_CPU, ON_GPU = 1 << 20, 1 << 25
@@ -35,38 +35,20 @@ Term = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Piece:
-    """Some rows of one image."""
+class Piece(Strip):
+    """Some rows of one image's mask, and of the logits that they come from."""
 
     image: int
-    rows: slice
-    """Of the mask."""
-    source: slice
-    """Of the logits: those that `rows` come from."""
-    mix: Tensor
-    """(r, s): how much of each source row is in each row."""
-
-    def enlarge(self, source: Tensor, width: int) -> Tensor:
-        """Rows of logits (K, s, w) -> (r, K, W)."""
-        wide = F.interpolate(source.transpose(0, 1), size=width, mode="linear", align_corners=False)
-        return (self.mix @ wide.flatten(1)).view(len(self.mix), *wide.shape[1:])
 
 
 def pieces(logits: Tensor, mask: Tensor) -> Iterator[Piece]:
     """Every row of every image once: `logits` (B, K, h, w) are enlarged to the size of `mask` (B, H, W)."""
     images, classes, low, _ = logits.shape
     height, width = mask.shape[-2:]
-    mix = F.interpolate(torch.eye(low)[None, None], size=(height, low), mode="bilinear", align_corners=False)[0, 0]
     step = max(1, (ON_CPU if logits.device.type == "cpu" else ON_GPU) // (classes * width))
-    strips = []
-    for top in range(0, height, step):
-        rows = slice(top, min(top + step, height))
-        used = mix[rows].any(0).nonzero()
-        source = slice(int(used[0]), int(used[-1]) + 1)
-        strips.append((rows, source, mix[rows, source].to(logits.device, working_type(logits))))
     for image in range(images):
-        for rows, source, weights in strips:
-            yield Piece(image, rows, source, weights)
+        for strip in strips(low, height, step, working_type(logits), logits.device):
+            yield Piece(strip.rows, strip.source, strip.mix, image)
 
 
 def working_type(logits: Tensor) -> torch.dtype:

@@ -112,8 +112,10 @@ def bench_matrix(like: Load, **options: Any) -> dict[str, Any]:
 
 
 def bench_defaults(load: Load, **options: Any) -> dict[str, Any]:
-    """`bench` with every library as its users get it: ours in fp32 and then in mixed precision, beside the peers."""
-    return bench([replace(load, own_defaults=True, amp=amp) for amp in (False, True)], **options)
+    """`bench` with every library as its users get it, beside the peers: ours in fp32 and then, where the machine gains
+    by it, in mixed precision."""
+    full, mixed = (replace(load, own_defaults=True, amp=amp) for amp in (False, True))
+    return bench([full] if precision_of(mixed) == precision_of(full) else [full, mixed], **options)
 
 
 def measure_block(load: Load, claim: Claim | None, names: Sequence[str], rounds: int, memory: bool) -> dict[str, Any]:
