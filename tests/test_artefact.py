@@ -153,7 +153,7 @@ def test_the_largest_image_is_let_in():
 def test_ids_above_the_classes_reach_the_check(root):
     """An id that stands for no class is not silently changed."""
     from segwright.checks import check_source
-    from segwright.images import write_png
+    from segwright.png import write_png
 
     mask = annotation("0a1b")
     mask[10, 10] = 16

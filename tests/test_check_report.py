@@ -212,6 +212,28 @@ def test_a_mask_is_turned_as_its_image_is(tmp_path):
     np.testing.assert_array_equal(upright, np.rot90(lying, -1))
 
 
+def test_the_command_ends_well_where_the_copy_has_no_errors_left(tmp_path, capsys):
+    made = Garden(tmp_path / "garden", THREE)
+    made.plant()
+    CASES["a mask of another size"].spoil(made)
+    words = ["check", *(f"data.{key}={value}" for key, value in made.config().items() if key != "classes")]
+    for more, code in ([], 1), (["--fix", str(tmp_path / "mended")], 0):
+        with pytest.raises(SystemExit) as ended:
+            main([*words, *more])
+        assert ended.value.code == code
+    assert "0 errors left in the copy" in capsys.readouterr().err
+
+
+def test_errors_that_the_copy_still_has_are_told(tmp_path):
+    root = folder.example(tmp_path / "data")
+    for kind in ("images", "masks"):
+        path = root / "train" / kind / "both.png"
+        Image.open(path).resize((70, 40), 0).save(path)
+    report = check(root, overrides=["input.size=null"], fix=tmp_path / "mended")
+    assert [finding.code for finding in report.left] == ["mixed-batches"]
+    assert json.loads(report.json())["left"][0]["code"] == "mixed-batches"
+
+
 def test_of_copies_across_the_one_that_is_measured_stays(garden, tmp_path):
     CASES["an image copied across"].spoil(garden)
     fixes = check(config=config(garden), fix=tmp_path / "mended").fixes

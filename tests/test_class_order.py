@@ -10,7 +10,7 @@ from PIL import Image
 import segwright
 from runs import small
 from segwright.errors import WeightsError
-from segwright.images import write_png
+from segwright.png import write_png
 
 NAMES = ("ground", "red", "blue")
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from segwright.drawing.classes import class_colours, panels
-from segwright.images import write_png
+from segwright.png import write_png
 
 OWN = [(10, 20, 30), (200, 0, 0), (0, 0, 200)]
 

@@ -14,7 +14,8 @@ from segwright.cli import app
 from segwright.datasets import READERS
 from segwright.datasets.base import Source
 from segwright.errors import ConfigError, DataError, SegwrightError
-from segwright.images import read_image, write_png
+from segwright.images import read_image
+from segwright.png import write_png
 from segwright.verbs import convert as module
 from segwright.verbs.convert import WRITERS, Converted, convert
 from segwright.verbs.settings import gather

@@ -16,7 +16,8 @@ from segwright.datasets.folder import Config
 from segwright.datasets.folder_example import BOXES, CLASSES, VOID, drawn
 from segwright.datasets.folder_layout import Layout, find, words
 from segwright.errors import ConfigError, DataError
-from segwright.images import read_image, write_png
+from segwright.images import read_image
+from segwright.png import write_png
 from segwright.verbs.settings import gather
 
 SPLIT = {"train": "train", "val": "valid", "test": "test"}

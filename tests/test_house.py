@@ -14,12 +14,15 @@ import segwright
 SRC = Path(segwright.__file__).parent
 FLOORS = {
     "errors": 0,
+    "ahead": 1,
+    "bilinear": 1,
     "files": 1,
     "large": 1,
     "launch": 1,
     "registry": 1,
     "checkpoint": 2,
     "config": 2,
+    "png": 2,
     "bootstrap": 3,
     "checks": 3,
     "datasets": 3,
@@ -53,7 +56,7 @@ SEEN_BY_ITS_FLOOR = {"datasets", "hierarchy", "images", "nnunet", "pretrained"}
 models' weights; and the folder of trainers in `nnunet`, which the command line prints."""
 FENCES = {
     "accelerate": {"engine"},
-    "cv2": {"images", "transforms"},
+    "cv2": {"images", "png", "transforms"},
     "deepspeed": {"engine"},
     "matplotlib": {"drawing"},
     "nnunetv2": {"nnunet"},

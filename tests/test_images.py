@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from segwright import images
-from segwright.errors import DataError, SegwrightError
-from segwright.images import image_kind, image_size, is_prediction, read_image, write_png
+from segwright.errors import DataError
+from segwright.images import image_kind, image_size, read_image
 
 GREY = np.arange(24, dtype=np.uint8).reshape(4, 6) * 10
 RGB = np.stack([GREY, 255 - GREY, GREY // 2], axis=2)
@@ -266,40 +266,3 @@ def test_the_pixel_limit_lets_the_largest_of_artefact_through_and_stops_what_is_
     monkeypatch.setattr(images, "MAX_PIXELS", 23)
     with pytest.raises(DataError, match="more than the 23"):
         read_image(path)
-
-
-@pytest.mark.parametrize("array", [GREY, RGB], ids=["grey", "rgb"])
-def test_what_is_written_is_read_back(tmp_path, array):
-    write_png(tmp_path / "x.png", array)
-    np.testing.assert_array_equal(read_image(tmp_path / "x.png"), array if array.ndim == 3 else as_grey(array))
-    assert [path.name for path in tmp_path.iterdir()] == ["x.png"]
-
-
-@pytest.mark.parametrize("colours", [None, np.zeros((256, 3), np.uint8)])
-def test_a_prediction_is_known_by_its_header_and_nothing_else_is(tmp_path, colours):
-    write_png(tmp_path / "truth.png", GREY, colours)
-    write_png(tmp_path / "guess.png", GREY, colours, prediction=True)
-    assert not is_prediction(tmp_path / "truth.png")
-    assert is_prediction(tmp_path / "guess.png")
-    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "guess.png")), GREY)
-    whole = (tmp_path / "guess.png").read_bytes()
-    (tmp_path / "cut.png").write_bytes(whole[: whole.index(b"IDAT") + 4])
-    assert is_prediction(tmp_path / "cut.png"), "pixels were read"
-    Image.open(tmp_path / "guess.png").save(tmp_path / "mended.png")
-    assert not is_prediction(tmp_path / "mended.png")
-    (tmp_path / "no.png").write_bytes(b"segwright prediction")
-    assert not any(map(is_prediction, [tmp_path / "no.png", tmp_path / "missing.png", tmp_path]))
-
-
-def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_behind(tmp_path, monkeypatch):
-    write_png(tmp_path / "x.png", GREY)
-    before = (tmp_path / "x.png").read_bytes()
-
-    def full(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Image.Image, "save", full)
-    with pytest.raises(SegwrightError, match=r"x\.png"):
-        write_png(tmp_path / "x.png", RGB)
-    assert (tmp_path / "x.png").read_bytes() == before
-    assert [path.name for path in tmp_path.iterdir()] == ["x.png"]

@@ -15,7 +15,8 @@ from segwright.datasets.nnunet import Config
 from segwright.datasets.nnunet_example import CASES, IGNORE_LABEL, LABELS, label
 from segwright.datasets.nnunet_write import write
 from segwright.errors import ConfigError, DataError
-from segwright.images import read_image, write_png
+from segwright.images import read_image
+from segwright.png import write_png
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from runs import read_csv
 from segwright import cli
 from segwright.engine import Engine
 from segwright.errors import ConfigError
-from segwright.images import write_png
+from segwright.png import write_png
 from segwright.verbs.settings import gather
 
 RECIPES = Path(__file__).parents[1] / "recipes/seghiero"

@@ -12,7 +12,7 @@ import pytest
 from conftest import absent
 from runs import read_csv
 from segwright.datasets import spark
-from segwright.images import write_png
+from segwright.png import write_png
 from slurm_cluster import ENDED, Cluster, cluster, missing
 from test_parallel import (
     DRIVER,

@@ -25,8 +25,8 @@ from segwright.datasets.base import Source, Split
 from segwright.datasets.folder import Config as FolderConfig
 from segwright.datasets.writing import each
 from segwright.errors import ConfigError, DataError
-from segwright.images import write_png
 from segwright.painting import write_dataset
+from segwright.png import write_png
 from segwright.splitting import Config, as_json, deal, divided, joined, read_record, record
 from segwright.splitting.groups import look
 from segwright.verbs.loading import load_model

@@ -22,8 +22,8 @@ from segwright.datasets.seghiero_example import example
 from segwright.errors import ConfigError, DataError
 from segwright.hierarchy import read
 from segwright.hierarchy.decode import coherent, decode
-from segwright.images import is_prediction
 from segwright.inference.levels import TreeDecoder, independent_resized, levels_resized
+from segwright.png import is_prediction
 from segwright.verbs.findings import metrics_table
 from segwright.verbs.loading import load_model
 from segwright.verbs.settings import gather

@@ -15,7 +15,8 @@ from segwright.data import TrainingSet, preloaded
 from segwright.datasets import artefact, folder, nnunet, seghiero
 from segwright.datasets.base import Finding, Source
 from segwright.errors import DataError
-from segwright.images import image_kind, write_png
+from segwright.images import image_kind
+from segwright.png import write_png
 from segwright.splitting import deal
 from segwright.transforms import Augment
 from segwright.transforms import Config as AugmentConfig

@@ -1,7 +1,9 @@
 """Evaluate, infer and the command line, on the weights of a tiny run."""
 
+import csv
 import json
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +14,12 @@ from PIL import Image
 import segwright
 from segwright.cli import main
 from segwright.datasets import READERS
-from segwright.errors import ConfigError, DataError, WeightsError
-from segwright.images import is_prediction, read_image, write_png
-from segwright.verbs.infer import predict_image
+from segwright.errors import ConfigError, DataError, SegwrightError, WeightsError
+from segwright.images import read_image
+from segwright.png import is_prediction, write_png
+from segwright.verbs import infer
+from segwright.verbs.infer import infer_one, predict_image
+from segwright.verbs.infer_files import Written
 from segwright.verbs.infer_names import output_names
 from segwright.verbs.inputs import find_images
 from segwright.verbs.loading import load_model
@@ -122,6 +127,78 @@ def test_one_bad_file_is_reported_and_the_others_are_done(finished, painted, tmp
     with pytest.raises(SystemExit) as left:
         main(["infer", "--weights", str(finished / "best.pth"), "--input", str(folder), "--save", str(tmp_path / "o")])
     assert left.value.code == 1
+
+
+def test_many_images_come_out_in_their_order_as_each_alone_does(finished, tmp_path, monkeypatch):
+    """Large ones, which are worked on alone, and broken ones lie between the others."""
+    folder, rng = tmp_path / "in", np.random.default_rng(0)
+    for number in range(14):
+        height = 60 + 7 * (number % 3) + 40 * (number in (4, 5, 9))
+        write_png(folder / f"{number:02}.png", rng.integers(0, 256, (height, 80, 3), np.uint8))
+    for broken in ("03", "05", "13"):
+        (folder / f"{broken}.png").write_bytes((folder / f"{broken}.png").read_bytes()[:300])
+    monkeypatch.setattr("segwright.large.LARGE_PX", 95 * 80)
+    result = segwright.infer(finished / "best.pth", folder, tmp_path / "out")
+    whole = [f"{number:02}" for number in range(14) if number not in (3, 5, 13)]
+    assert [path.name for path in result.written] == [f"{name}_mask.png" for name in whole]
+    assert [Path(path).stem for path in result.failed] == ["03", "05", "13"]
+    loaded = load_model(finished / "best.pth")
+    for name in whole:
+        alone = infer_one(loaded, folder / f"{name}.png", tmp_path / "alone" / name).mask
+        for kind in ("_mask.png", "_overlay.png"):
+            assert (alone.parent / (name + kind)).read_bytes() == (tmp_path / "out" / (name + kind)).read_bytes()
+
+
+def test_no_more_images_are_held_than_threads_write_and_two(finished, tmp_path, monkeypatch):
+    """One that is read and one that is predicted, however slow writing is."""
+    for number in range(12):
+        write_png(tmp_path / "in" / f"{number:02}.png", np.full((64, 64, 3), number, np.uint8))
+    monkeypatch.setattr(infer, "THREADS", 3)
+    held, most = [], []
+
+    def read(path, *_):
+        held.append(path)
+        most.append(len(held))
+        return read_image(path)
+
+    def write(*_):
+        time.sleep(0.05)
+        held.pop()
+        return Written(tmp_path, np.array([1, 0]), b"")
+
+    monkeypatch.setattr(infer, "read_photograph", read)
+    monkeypatch.setattr(infer, "write_pictures", write)
+    assert len(segwright.infer(finished / "best.pth", tmp_path / "in", tmp_path / "out").written) == 12
+    assert 3 < max(most) <= 3 + 3
+
+
+def test_what_goes_wrong_in_writing_ends_the_command(finished, painted, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise SegwrightError("no space left on the disk")
+
+    monkeypatch.setattr("segwright.verbs.infer_files.write_png", full)
+    with pytest.raises(SegwrightError, match="no space left"):
+        segwright.infer(finished / "best.pth", painted / "test", tmp_path / "out")
+
+
+def test_the_shares_are_those_of_the_masks_and_the_page_shows_the_overlays(finished, painted, tmp_path):
+    result = segwright.infer(finished / "best.pth", painted / "test", tmp_path)
+    (head, *rows) = csv.reader((tmp_path / "mask_shares.csv").read_text().splitlines())
+    assert head == ["image", "crack"]
+    assert [row[0] for row in rows] == [path.name for path in find_images(painted / "test")]
+    for path, (_, share) in zip(result.written, rows, strict=True):
+        assert float(share) == pytest.approx((np.asarray(Image.open(path)) == 255).mean(), rel=1e-5)
+    page = (tmp_path / "masks.html").read_text()
+    assert page.count("<img") == 1 + 3  # the legend, and each image
+    assert all(row[0] in page for row in rows)
+
+
+def test_images_of_one_name_in_two_folders_are_told_apart_in_the_shares(finished, tmp_path):
+    for folder in ("a", "b"):
+        write_png(tmp_path / "in" / folder / "x.png", np.zeros((64, 64, 3), np.uint8))
+    segwright.infer(finished / "best.pth", str(tmp_path / "in" / "*" / "x.png"), tmp_path / "out")
+    _, *rows = csv.reader((tmp_path / "out" / "mask_shares.csv").read_text().splitlines())
+    assert [row[0] for row in rows] == [str(tmp_path / "in" / folder / "x.png") for folder in ("a", "b")]
 
 
 def test_an_image_whose_name_leaves_no_room_for_its_masks_is_reported_and_the_others_are_done(finished, tmp_path):

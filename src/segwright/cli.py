@@ -75,7 +75,8 @@ def check(
         Path | None, typer.Option("--show-augment", help="Draw augmented training samples into this PNG.")
     ] = None,
 ) -> None:
-    """Find what is wrong with the data. Ends with 1 where there are errors."""
+    """Find what is wrong with the data. Ends with 1 where there are errors; with --fix, where they are left in the
+    copy."""
     from segwright.files import write_text
     from segwright.verbs.check import check as run
     from segwright.verbs.findings import print_findings, summary_table
@@ -101,7 +102,10 @@ def check(
             errors.print(f"{one.file}: {one.action}", markup=False, highlight=False, soft_wrap=True)
         number = counted(len(report.fixes), "fix")
         errors.print(f"{number} in the copy {fix}, listed in fixes.json", markup=False, soft_wrap=True)
-    raise typer.Exit(1 if report.errors else 0)
+        errors.print(f"{counted(len(report.left or ()), 'error')} left in the copy", markup=False)
+        if report.left:
+            print_findings(report.left, errors)
+    raise typer.Exit(1 if (report.left if fix else report.errors) else 0)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Image files in, PNG files out. Knows nothing of data sets.
+"""Image files in. Knows nothing of data sets.
 
 H x W is an image's height and width in pixels after its EXIF orientation is applied.
 
@@ -14,7 +14,7 @@ Everything else (floating point, Lab, 32-bit values above 65535) is refused.
 
 import re
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +22,11 @@ from typing import BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
-from PIL.PngImagePlugin import PngInfo
 from PIL.TiffImagePlugin import TiffImageFile
 
 from segwright.errors import DataError
-from segwright.files import write_atomic
-from segwright.large import alone
+from segwright.large import alone, is_large
+from segwright.png import chunks
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 """File name endings of images, in lower case."""
@@ -136,56 +135,20 @@ def image_size(path: str | Path) -> tuple[int, int]:
 
 def alone_if_large(path: str | Path) -> AbstractContextManager[object]:
     """`large.alone` for the image in this file, by its header; nobody waits with what is no image that can be read."""
-    path = Path(path)
+    return alone(_size_or_none(path))
+
+
+def has_large_image(path: str | Path) -> bool:
+    """`large.is_large` of the image in this file, by its header; False of what is no image that can be read."""
+    size = _size_or_none(path)
+    return size is not None and is_large(size)
+
+
+def _size_or_none(path: str | Path) -> tuple[int, int] | None:
     try:
-        return alone(image_size(path) if path.suffix.lower() in IMAGE_SUFFIXES else None)
+        return image_size(path) if Path(path).suffix.lower() in IMAGE_SUFFIXES else None
     except DataError:
-        return alone(None)
-
-
-TO_LOOK_AT = 1
-"""zlib's effort for a PNG that is looked at once: a photograph is written four times as fast as with 6, and a tenth
-larger."""
-
-
-PREDICTION = ("Software", "segwright prediction")
-"""Keyword and text of the PNG chunk that says of a picture that a model made it."""
-
-
-def write_png(
-    path: str | Path, array: np.ndarray, colours: np.ndarray | None = None, effort: int = 6, *, prediction: bool = False
-) -> None:
-    """Writes (H, W) grey or (H, W, 3) RGB uint8, whole or not at all. Makes the folder. Raises `SegwrightError`.
-
-    With `colours` (K, 3) uint8, (H, W) holds their indices, and viewers show the colours. `effort`: zlib's, 0 to 9.
-    A `prediction` is marked as one in its header, so that `is_prediction` knows it and no reader takes it for truth.
-    """
-    assert array.dtype == np.uint8, array.dtype
-    assert array.ndim == 2 or array.shape[2:] == (3,), array.shape
-    image, notes = Image.fromarray(array), PngInfo()
-    if colours is not None:
-        image.putpalette(colours.tobytes(), "RGB")
-    if prediction:
-        notes.add_text(*PREDICTION)
-    write_atomic(path, lambda file: image.save(file, format="PNG", compress_level=effort, pnginfo=notes))
-
-
-def is_prediction(path: str | Path) -> bool:
-    """Whether `write_png` wrote this file as a prediction, from the header alone; not so of a file that cannot be read.
-
-    A program that writes the picture anew drops the mark as a rule, so a prediction that a person has mended has none.
-    """
-    mark = "\0".join(PREDICTION).encode("latin-1")
-    try:
-        with Path(path).open("rb") as stream:
-            for kind, length in _chunks(stream):
-                if kind == b"IDAT":
-                    break
-                if kind == b"tEXt" and length == len(mark) and stream.read(length) == mark:
-                    return True
-    except OSError:
-        pass
-    return False
+        return None
 
 
 def _opened(stream: BinaryIO, path: Path) -> Image.Image:
@@ -294,18 +257,7 @@ def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
 def _has_exif_chunk(path: Path) -> bool:
     """Whether a PNG file has an EXIF chunk at all; ImageMagick writes it after the pixels."""
     with path.open("rb") as stream:
-        return any(kind == b"eXIf" for kind, _ in _chunks(stream))
-
-
-def _chunks(stream: BinaryIO) -> Iterator[tuple[bytes, int]]:
-    """Kind and length in bytes of each chunk of a PNG file, the stream at the first byte of its data; else nothing."""
-    if stream.read(8) != b"\x89PNG\r\n\x1a\n":
-        return
-    while len(head := stream.read(8)) == 8:
-        length, kind = struct.unpack(">I4s", head)
-        after = stream.tell() + length + 4  # the data and its checksum
-        yield kind, length
-        stream.seek(after)
+        return any(kind == b"eXIf" for kind, _ in chunks(stream))
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:

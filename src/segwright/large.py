@@ -21,7 +21,12 @@ _one_large = Lock()
 def alone(size: tuple[int, int] | None) -> AbstractContextManager[object]:
     """A context that one thread at a time is in with an image (H, W) above `LARGE_PX`; none waits with a smaller one,
     or with one whose size is not known. A thread that is in it must not enter it again."""
-    return _one_large if size is not None and size[0] * size[1] > LARGE_PX else nullcontext()
+    return _one_large if size is not None and is_large(size) else nullcontext()
+
+
+def is_large(size: tuple[int, int]) -> bool:
+    """Whether an image (H, W) is to be worked on alone."""
+    return size[0] * size[1] > LARGE_PX
 
 
 def strips(shape: tuple[int, ...]) -> Iterator[slice]:

@@ -5,15 +5,15 @@ H x W is an image's height and width in pixels after its EXIF orientation is app
 
 import hashlib
 import os
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from segwright.ahead import ahead
 from segwright.checks.damage import damage, incomplete
 from segwright.checks.likeness import thumbnail
 from segwright.datasets.base import Source, Split
@@ -112,16 +112,12 @@ def _entry(split: Split, index: int, path: Path, mask: Path, root: str) -> Entry
 
 def measure(found: list[Entry], look: Callable[[Entry], Facts], progress: Progress | None = None) -> Iterator[Facts]:
     """The facts of each entry, in order; several images are read at a time (Pillow and NumPy let threads run)."""
-    waiting: deque[Future[Facts]] = deque()
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        rest = iter(found)
-        for done in range(1, len(found) + 1):
-            while len(waiting) < AHEAD and (entry := next(rest, None)) is not None:
-                waiting.append(pool.submit(look, entry))
-            facts = waiting.popleft().result()
+        for done, facts in enumerate(ahead(pool, look, found, AHEAD), start=1):
+            of_one = facts.result()
             if progress is not None:
                 progress(done, len(found))
-            yield facts
+            yield of_one
 
 
 def header(entry: Entry) -> Facts:

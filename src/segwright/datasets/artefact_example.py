@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from segwright.images import write_png
+from segwright.png import write_png
 
 HEIGHT, WIDTH = 36, 48
 IGNORED_ROWS = 4

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as pycoco
 
-from segwright.images import write_png
+from segwright.png import write_png
 
 Box = tuple[int, int, int, int]
 """top, left, bottom, right, in pixels; bottom and right are not in it."""

@@ -22,13 +22,11 @@ from segwright.datasets.folder_layout import Layout
 from segwright.datasets.folder_meaning import meaning, table_for
 from segwright.datasets.pairs import Pair, PairSplit, holds
 from segwright.errors import ConfigError, DataError
-from segwright.images import is_prediction
+from segwright.png import PREDICTED, is_prediction
 
 __all__ = ["Config", "build", "example", "recognises", "scan"]
 
 SPLITS = ("train", "valid", "test")
-WRITTEN = ("_mask.png", "_overlay.png")
-"""How the names of `segwright infer`'s files end; only of these does it matter that they lie among images."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +139,7 @@ def _pairs(root: Path, files: list[str], config: Config, notes: Notes) -> dict[s
             f"{len(masks)} masks{_first(masks)}, but what their * stand for is never the same. Mend the patterns."
         )
     notes.see("layout", "", f"images {layout.images}, masks {layout.masks}")
-    strays = {file for key, file in images.items() if key not in pairs and file.endswith(WRITTEN) and predicted(file)}
+    strays = {file for key, file in images.items() if key not in pairs and file.endswith(PREDICTED) and predicted(file)}
     images = {key: file for key, file in images.items() if file not in strays}
     _unpaired(images, masks, {key[0] for key in pairs}, pairs, notes)
     _outside(files, {*images.values(), *masks.values(), *taken, *(file for two in more for file in two)}, notes)

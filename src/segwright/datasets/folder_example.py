@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from segwright.images import write_png
+from segwright.png import write_png
 
 HEIGHT, WIDTH = 40, 56
 

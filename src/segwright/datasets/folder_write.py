@@ -7,7 +7,7 @@ from typing import Any
 from segwright.datasets.base import IGNORE, Source
 from segwright.datasets.writing import Advance, copy_image, each, sample, stems
 from segwright.files import write_text
-from segwright.images import write_png
+from segwright.png import write_png
 
 
 def write(source: Source, folder: Path, advance: Advance = lambda: None) -> dict[str, Any]:

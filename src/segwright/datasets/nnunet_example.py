@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from segwright.images import write_png
+from segwright.png import write_png
 
 SIDE = 40
 IGNORE_LABEL = 3

@@ -11,7 +11,7 @@ from segwright.datasets.base import IGNORE, Source
 from segwright.datasets.writing import Advance, each, sample, stems
 from segwright.errors import ConfigError
 from segwright.files import write_text
-from segwright.images import write_png
+from segwright.png import write_png
 
 NAME = re.compile(r"[A-Za-z0-9][\w-]*")
 PARTS = {"train": "Tr", "valid": "Tr", "test": "Ts"}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from segwright.images import write_png
+from segwright.png import write_png
 
 HEIGHT, WIDTH = 32, 40
 SAMPLES: dict[str, list[tuple[int, ...]]] = {"train": [(0, 1, 2, 3), (3, 2, 1, 0)], "val": [(1, 3, 0, 2)]}

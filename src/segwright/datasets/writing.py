@@ -16,7 +16,8 @@ import numpy as np
 
 from segwright.datasets.base import IGNORE, Source, Split
 from segwright.errors import DataError
-from segwright.images import alone_if_large, read_image, write_png
+from segwright.images import alone_if_large, read_image
+from segwright.png import write_png
 
 Advance = Callable[[], object]
 Result = TypeVar("Result")

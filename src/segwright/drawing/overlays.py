@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from segwright.large import strips
+
 IGNORE = 255
 CONTOUR_PER_PX = 1 / 600
 """Contours grow with the longer side, or they vanish when a large photograph is shown small."""
@@ -52,9 +54,15 @@ def overlay(image: np.ndarray, mask: np.ndarray, palette: np.ndarray | None = No
     largest = int(mask[mask != IGNORE].max(initial=0))
     assert largest < len(colours), f"class {largest} has no colour: the palette has {len(colours)}"
     tables = _blended(colours, alpha)
-    ids = np.where(mask == IGNORE, len(colours), mask).astype(np.int32)
-    entry = (ids * 2 + _contour(mask, _contour_px(mask))) * 256
-    return np.stack([tables[channel].take(entry + image[..., channel]) for channel in range(3)], -1)
+    first = np.full(256, len(colours), np.intp)  # of each id's entries in a table
+    first[: len(colours)] = np.arange(len(colours))
+    first *= 2 * 256
+    contour, laid = _contour(mask, _contour_px(mask)), np.empty_like(image)
+    for rows in strips(mask.shape):
+        entry = first[mask[rows]] + 256 * contour[rows]
+        for channel in range(3):
+            laid[rows, :, channel] = tables[channel].take(entry + image[rows, :, channel])
+    return laid
 
 
 def _blended(colours: np.ndarray, alpha: float) -> np.ndarray:

@@ -9,7 +9,7 @@ from segwright.datasets.base import IGNORE, leaves_alone
 from segwright.drawing.classes import class_colours
 from segwright.drawing.overlays import grid, overlay
 from segwright.errors import DataError
-from segwright.images import write_png
+from segwright.png import write_png
 from segwright.transforms import Augment
 from segwright.verbs.settings import Settings
 from segwright.verbs.source import read_source
@@ -40,7 +40,7 @@ def show_augment(settings: Settings, path: str | Path) -> None:
             mask = leaves_alone(sample["mask"].numpy(), source.num_classes)
             cells.append(_cell(sample["image"].permute(1, 2, 0).numpy(), mask, colours))
             titles.append(f"{split.path(index).name}, pass {number + 1}")
-    write_png(path, grid(cells, titles, DRAWS))
+    write_png(path, grid(cells, titles, DRAWS), quick=True)
 
 
 def _cell(image: np.ndarray, mask: np.ndarray, colours: np.ndarray) -> np.ndarray:

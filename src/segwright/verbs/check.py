@@ -1,6 +1,7 @@
 """`segwright check`: what is wrong with the data, before anything is computed."""
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -19,6 +20,8 @@ from segwright.verbs.settings import Settings, gather
 from segwright.verbs.source import read_source, refuse_mixed_batches
 from segwright.verbs.trees import located
 
+log = logging.getLogger("segwright")
+
 
 @dataclass(frozen=True)
 class Report:
@@ -28,6 +31,8 @@ class Report:
     summary: dict[str, Any]
     fixes: list[Fix] = field(default_factory=list)
     """What was done in the corrected copy."""
+    left: list[Finding] | None = None
+    """Errors that a check of the corrected copy finds; None where there is none."""
 
     @property
     def errors(self) -> int:
@@ -35,12 +40,14 @@ class Report:
         return sum(finding.level == "error" for finding in self.findings)
 
     def json(self) -> str:
-        """The whole report as JSON: `{"findings": [...], "summary": {...}, "fixes": [...]}`."""
+        """The whole report as JSON: `{"findings": [...], "summary": {...}, "fixes": [...]}`, of a copy also `left`."""
         parts = {
             "findings": [asdict(finding) for finding in self.findings],
             "summary": self.summary,
             "fixes": [asdict(fix) for fix in self.fixes],
         }
+        if self.left is not None:
+            parts["left"] = [asdict(finding) for finding in self.left]
         return json.dumps(parts, indent=2)
 
 
@@ -57,7 +64,7 @@ def check(
 
     quick: headers, ends of files and equal files only. html: a page to write, with pictures. fix: a folder that does
     not exist yet, for a copy in the `folder` layout in which what can be mended safely is mended; `fixes.json` in it
-    says what was done.
+    says what was done, and the copy is checked too.
 
     Raises:
         DataError: the data cannot be read at all, or `fix` exists.
@@ -80,8 +87,20 @@ def check(
     checked = replace(checked, findings=by_level([*checked.findings, *of_batches(settings, source)]))
     if html:
         check_page(html, checked, settings.data.config.root)
-    fixes = write_fixed(checked, Path(fix), folder_write.write) if fix else []
-    return Report(checked.findings, checked.summary if source.splits else {}, fixes)
+    summary = checked.summary if source.splits else {}
+    if not fix:
+        return Report(checked.findings, summary)
+    fixes = write_fixed(checked, Path(fix), folder_write.write)
+    log.info("a check of the copy")
+    return Report(checked.findings, summary, fixes, left_in(Path(fix), settings))
+
+
+def left_in(copy: Path, settings: Settings) -> list[Finding]:
+    """The errors of a corrected copy, which has its own classes and splits, for training as these settings say."""
+    values = settings.dump()
+    data = {"data": {"name": "folder", "root": str(copy)}}
+    findings = check(config=data | {name: values[name] for name in ("input", "augment", "train")}).findings
+    return [finding for finding in findings if finding.level == "error"]
 
 
 def of_batches(settings: Settings, source: Source) -> list[Finding]:

@@ -15,8 +15,8 @@ from segwright.datasets.base import Source
 from segwright.drawing.overlays import grid
 from segwright.errors import DataError
 from segwright.files import write_text
-from segwright.images import write_png
 from segwright.painting import best_grey_threshold_iou, write_dataset
+from segwright.png import write_png
 from segwright.progress import bar
 from segwright.verbs.check import check
 from segwright.verbs.details import with_intervals
@@ -114,7 +114,7 @@ def finish(folder: Path, run: Path, source: Source, metrics: dict[str, Any], gre
     loaded = load_model(run / "best.pth", overrides=overrides)
     best, worst, _ = best_and_worst(loaded.predictor, EvaluationSet(source.splits["test"], None), source)
     sheet = grid([p for _, p, _ in best + worst], [f"{n}  IoU {iou:.2f}" for n, _, iou in best + worst], columns=4)
-    write_png(folder / "grid.png", sheet)
+    write_png(folder / "grid.png", sheet, quick=True)
     write_report(
         folder / "report.html",
         title="Segwright demo",

@@ -4,27 +4,23 @@ import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch.utils.data import DataLoader
 
-from segwright.data import EvaluationSet, evaluation_batches, worker_count
+from segwright.data import evaluation_batches, worker_count
 from segwright.datasets.base import Source
-from segwright.datasets.mapping import in_order
-from segwright.errors import ConfigError, DataError, SegwrightError, WeightsError
+from segwright.errors import ConfigError, DataError
 from segwright.files import refuse_file, write_text
 from segwright.inference import Predictor
 from segwright.progress import bar
-from segwright.splitting import Picked, seen_from
-from segwright.splitting.groups import image_names
 from segwright.verbs import details
+from segwright.verbs.evaluation_files import evaluated_with, keep_in_run, write_details
 from segwright.verbs.loading import Loaded, load_model, weights_file
-from segwright.verbs.pictures import draw_extremes
-from segwright.verbs.run_files import BEST, CONFIG
+from segwright.verbs.scored_data import warn_of_seen, with_classes_of
 from segwright.verbs.scoring import Tally, add_samples
 from segwright.verbs.source import read_source
 
@@ -76,108 +72,6 @@ def evaluate(
     log.info("written: %s", path)
     keep_in_run(path.parent, Path(weights), loaded, split)
     return metrics
-
-
-def keep_in_run(written: Path, weights: Path, loaded: Loaded, split: str) -> None:
-    """Copies the numbers of a run's own data beside its best.pth, where `compare` finds them: the next evaluation into
-    `written` takes their place there."""
-    config, home = weights.parent / CONFIG, weights.parent / "evaluation"
-    if weights.name != BEST or not config.is_file() or home.resolve() == written.resolve():
-        return
-    try:
-        own, now = yaml.safe_load(config.read_text()), loaded.settings.dump()
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):  # another's config.yaml
-        return
-    if not isinstance(own, dict) or any(own.get(section) != now[section] for section in ("data", "classes", "split")):
-        return
-    try:
-        for name in (f"metrics_{split}.json", f"per_image_{split}.csv", f"confusion_{split}.csv"):
-            write_text(home / name, (written / name).read_text())
-    except (OSError, SegwrightError) as error:
-        log.info("the numbers could not be kept in %s too: %s", home, error)
-
-
-def evaluated_with(loaded: Loaded) -> dict[str, Any]:
-    """What decides beside the weights which mask comes out: `section.key` -> value, as overrides take them."""
-    used, values = asdict(loaded.predictor.config), loaded.settings.dump()
-    if len(loaded.classes) > 1:
-        del used["threshold"]
-    tree = {"hierarchy.decode": values["hierarchy"]["decode"]} if loaded.predictor.tree else {}
-    return {f"predict.{key}": value for key, value in used.items()} | {"input.size": values["input"]["size"]} | tree
-
-
-def write_details(
-    folder: Path, tally: Tally, loaded: Loaded, source: Source, split: str, for_page: dict[str, Any] | None
-) -> None:
-    """What stands beside the numbers; the page where `for_page` gives them."""
-    images, rows = source.splits[split], tally.counts.rows
-    details.write_counts(
-        folder / f"per_image_{split}.csv", rows, images, loaded.settings.data.config.root, loaded.classes
-    )
-    assert tally.counts.confusion is not None
-    details.write_confusion(folder / f"confusion_{split}.csv", tally.counts.confusion, loaded.classes)
-    if for_page is not None:
-        drawn = draw_extremes(loaded.predictor, EvaluationSet(images, loaded.settings.input.pixels()), source, rows)
-        figure = details.draw_confusion(folder / f"confusion_{split}.png", tally.counts.confusion, loaded.classes)
-        details.write_page(folder / f"evaluation_{split}.html", for_page, source, figure, *drawn)
-
-
-def with_classes_of(loaded: Loaded, source: Source, weights: str | Path) -> Source:
-    """The data with their classes in the order that the model has them in.
-
-    Raises:
-        WeightsError: another number of classes; or other names, of which one stands at another place in the model.
-    """
-    ours, theirs = list(source.classes), list(loaded.classes)
-    if len(ours) != len(theirs):
-        raise WeightsError(
-            f"{weights} knows {len(theirs)} classes ({', '.join(theirs)}), the data have "
-            f"{len(ours)} ({', '.join(ours)}). Evaluate with the data the model was made for."
-        )
-    if sorted(ours) == sorted(theirs):
-        if ours != theirs:
-            log.info(
-                "the data's classes are scored by name: %s learnt them in the order %s", weights, ", ".join(theirs)
-            )
-        return in_order(source, theirs)
-    moved = [name for name in theirs if name in ours and ours.index(name) != theirs.index(name)]
-    if moved:
-        raise WeightsError(
-            f"{weights} knows the classes {', '.join(theirs)}, and the data have {', '.join(ours)}: '{moved[0]}' is "
-            f"number {theirs.index(moved[0])} there and number {ours.index(moved[0])} here, and other names differ, so "
-            "neither names nor numbers say what belongs together. Rename the data's classes with classes.rename."
-        )
-    log.warning(
-        "%s learnt the classes %s, but the data call them %s; they are compared by their order. If that is not "
-        "meant, set data.classes, or classes.rename",
-        weights,
-        ", ".join(theirs),
-        ", ".join(ours),
-    )
-    return source
-
-
-def warn_of_seen(source: Source, loaded: Loaded, split: str) -> None:
-    """Says how many images of a split the run trained on, where another division than the run's puts them there."""
-    root = loaded.settings.data.config.root
-    known = seen_from(source, root, {"train": loaded.trained_on})
-    if loaded.trained_on and known is None and any(isinstance(one, Picked) for one in source.splits.values()):
-        log.warning(
-            "The run divided its images itself, and none of them is in these data under its name, so they were divided "
-            "anew. If they are the same images, '%s' holds some that the model learnt; give it images it has not seen.",
-            split,
-        )
-    if known is None or split == "train" or split not in source.splits:
-        return
-    names = image_names(source.splits[split], root)
-    if learnt := len({*names} & {*known["train"]}):
-        log.warning(
-            "The run trained on %d of the %d images of '%s', so their scores are flattered. Leave the section split as "
-            "the run had it.",
-            learnt,
-            len(names),
-            split,
-        )
 
 
 def with_threshold(loaded: Loaded, source: Source, threshold: str | None) -> Loaded:

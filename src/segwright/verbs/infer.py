@@ -2,7 +2,10 @@
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+import os
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,19 +13,25 @@ from typing import Any
 import numpy as np
 import torch
 
+from segwright.ahead import ahead, emptied
 from segwright.drawing.classes import class_colours
-from segwright.drawing.overlays import overlay
 from segwright.errors import SegwrightError
 from segwright.files import refuse_file, write_text
-from segwright.images import TO_LOOK_AT, read_image, reason_of, write_png
+from segwright.images import has_large_image
 from segwright.progress import bar
 from segwright.transforms import Size, resize
-from segwright.verbs.infer_names import ENDINGS, output_names, stop_on_long_name, stop_on_others
+from segwright.verbs.infer_files import Masks, NotPredicted, Written, endings, read_photograph, write_pictures
+from segwright.verbs.infer_names import output_names, stop_on_others
+from segwright.verbs.infer_report import write_report
 from segwright.verbs.inputs import find_images
 from segwright.verbs.loading import Loaded, load_model
 
 log = logging.getLogger("segwright")
 
+THREADS = min(8, os.cpu_count() or 1)
+"""That read, draw and write; so many images more are held than the one that the model works on."""
+PICTURES = 60
+"""Images that the page shows: each weighs some 60 kB."""
 MEANING = "mask_classes.json"
 """Beside masks of several classes; no reader takes it for a table of the data's."""
 
@@ -51,8 +60,9 @@ def infer(
 
     A mask holds 0 and 255 for one class, else the class ids, with a palette of the classes' colours. With a tree of
     classes there are `<stem>_<level>_mask.png` and `<stem>_<level>_overlay.png` of its upper levels, too.
-    With several classes `mask_classes.json` says what the values stand for.
-    All are marked as predictions (`segwright.images.is_prediction`), so that no search for masks takes them for truth.
+    With several classes `mask_classes.json` says what the values stand for. `mask_shares.csv` says how much of each
+    image is which class, and `masks.html` shows them.
+    All are marked as predictions (`segwright.png.is_prediction`), so that no search for masks takes them for truth.
     A file that cannot be read, or whose name leaves no room for that, is reported and left out; the others are done.
 
     Raises:
@@ -64,18 +74,26 @@ def infer(
     refuse_file(save, "--save")
     loaded = load_model(weights, config, flags, overrides)
     result = Inference(Path(save))
-    names = output_names(files, endings(loaded))
-    stop_on_others(result.folder, [name + ending for name in names for ending in endings(loaded)])
-    with bar("infer", len(files)) as progress:
-        for path, name in zip(files, names, strict=True):
+    ends = endings(upper_levels(loaded))
+    names = output_names(files, ends)
+    stop_on_others(result.folder, [name + end for name in names for end in ends])
+    pairs = [(path, result.folder / name) for path, name in zip(files, names, strict=True)]
+    written: dict[str, Written] = {}
+    one_folder = len({path.parent for path in files}) == 1
+    with bar("infer", len(files)) as progress, ThreadPoolExecutor(THREADS) as pool:
+        for path, done in zip(files, infer_many(loaded, pairs, pool), strict=True):
             try:
-                result.written.append(infer_one(loaded, path, result.folder / name))
+                written[path.name if one_folder else str(path)] = done.result()
             except NotPredicted as error:
                 log.error("%s", error)
                 result.failed[str(path)] = str(error)
             progress.advance()
-    if result.written and len(loaded.classes) > 1:
+    result.written += [one.mask for one in written.values()]
+    if written and len(loaded.classes) > 1:
         write_text(result.folder / MEANING, json.dumps(meaning(loaded), indent=1, ensure_ascii=False))
+    if written:
+        colours = class_colours(loaded.classes, loaded.colours)
+        write_report(result.folder, str(weights), loaded.classes, colours, written, result.failed)
     return result
 
 
@@ -92,44 +110,58 @@ def meaning(loaded: Loaded) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-class NotPredicted(SegwrightError):
-    """One image among many that cannot be read or predicted."""
+def infer_one(loaded: Loaded, path: Path, stem: Path, thumbnail: bool = False) -> Written:
+    """Predicts one file and writes its pictures. Raises `NotPredicted`."""
+    image = read_photograph(path, stem, upper_levels(loaded))
+    return write_pictures(image, _masks_of(loaded, path, image), stem, len(loaded.classes) == 1, thumbnail)
 
 
-def infer_one(loaded: Loaded, path: Path, stem: Path) -> Path:
-    """Predicts one file and writes both pictures. Gives the mask's path. Raises `NotPredicted`."""
+def infer_many(loaded: Loaded, pairs: Sequence[tuple[Path, Path]], pool: Executor) -> Iterator[Future[Written]]:
+    """Of each file and stem, in order, what was written, or `NotPredicted`.
+
+    While the model works on one image, the next is read and those before are drawn and written. Large ones go alone.
+    """
+    levels, binary = upper_levels(loaded), len(loaded.classes) == 1
+
+    def read(pair: tuple[Path, Path]) -> np.ndarray | None:
+        return None if has_large_image(pair[0]) else read_photograph(*pair, levels)
+
+    writing: deque[Future[Written]] = deque()
+    for number, ((path, stem), reading) in enumerate(zip(pairs, ahead(pool, read, pairs, depth=1), strict=True)):
+        done, shown = Future[Written](), number < PICTURES
+        try:
+            image = reading.result()
+            if image is None:
+                yield from emptied(writing)
+                done.set_result(infer_one(loaded, path, stem, shown))
+            else:
+                done = pool.submit(write_pictures, image, _masks_of(loaded, path, image), stem, binary, shown)
+        except NotPredicted as error:
+            done.set_exception(error)
+        writing.append(done)
+        if len(writing) > THREADS:
+            yield writing.popleft()
+    yield from emptied(writing)
+
+
+def _masks_of(loaded: Loaded, path: Path, image: np.ndarray) -> Masks:
+    """`level_masks` of this file's image; `NotPredicted` where the model cannot take it."""
     try:
-        stop_on_long_name(stem.name + endings(loaded)[-1])
-        image = read_image(path)
-    except SegwrightError as error:
-        raise NotPredicted(
-            f"{path} is no image that can be read: {reason_of(error, path)}. Give a whole PNG or JPEG."
-        ) from None
-    try:
-        masks = level_masks(loaded, image)
+        return level_masks(loaded, image)
     except SegwrightError as error:
         raise NotPredicted(str(error) if path.name in str(error) else f"{path}: {error}") from None
     except MemoryError:
         raise NotPredicted(f"{path} does not fit into memory. Shrink it, or set input.size.") from None
-    for level, (mask, colours) in masks.items():
-        binary = len(loaded.classes) == 1
-        named = f"{stem.name}_{level}" if level else stem.name
-        palette = None if binary else colours[:, :3]
-        write_png(stem.with_name(named + "_mask.png"), mask * 255 if binary else mask, palette, prediction=True)
-        laid = overlay(image, mask, colours)
-        write_png(stem.with_name(named + "_overlay.png"), laid, effort=TO_LOOK_AT, prediction=True)
-    return stem.with_name(stem.name + "_mask.png")
 
 
-def endings(loaded: Loaded) -> list[str]:
-    """What follows an image's name in the names of its pictures, the longest last."""
+def upper_levels(loaded: Loaded) -> list[str]:
+    """The names of a tree's levels above the leaves, coarsest first; of other models none."""
     tree = loaded.predictor.tree
-    levels = ["", *(f"_{level}" for level in tree.hierarchy.level_names[:-1])] if tree else [""]
-    return sorted((level + kind for level in levels for kind in ENDINGS), key=len)
+    return list(tree.hierarchy.level_names[:-1]) if tree else []
 
 
-def level_masks(loaded: Loaded, image: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Mask (H, W) and colours (K, 4) of the classes, under "", and of a tree's upper levels under their names."""
+def level_masks(loaded: Loaded, image: np.ndarray) -> Masks:
+    """What the model says of an image (H, W, 3) uint8."""
     predictor, logits = loaded.predictor, network_logits(loaded, image)
     height, width = image.shape[:2]
     own = class_colours(loaded.classes, loaded.colours)

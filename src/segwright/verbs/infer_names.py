@@ -7,10 +7,8 @@ from pathlib import Path
 
 from segwright.errors import DataError
 from segwright.files import NAME_BYTES
-from segwright.images import is_prediction
+from segwright.png import is_prediction
 
-ENDINGS = ("_mask.png", "_overlay.png")
-"""Behind an image's name: what its pictures are called."""
 SHOWN = 3
 
 

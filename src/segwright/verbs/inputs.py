@@ -8,8 +8,8 @@ from pathlib import Path
 from PIL import Image
 
 from segwright.errors import DataError
-from segwright.images import IMAGE_SUFFIXES, is_prediction
-from segwright.verbs.infer_names import ENDINGS
+from segwright.images import IMAGE_SUFFIXES
+from segwright.png import PREDICTED, is_prediction
 
 log = logging.getLogger("segwright")
 
@@ -38,7 +38,7 @@ def find_images(inputs: str | Path) -> list[Path]:
 
 def _without_pictures(files: Sequence[Path]) -> list[Path]:
     """Leaves out what infer wrote, and what an image beside it makes a mask or overlay by its name; says how many."""
-    named = [path for path in files if path.name.endswith(ENDINGS)]
+    named = [path for path in files if path.name.endswith(PREDICTED)]
     beside = {folder: _names_in(folder) for folder in {path.parent for path in named}}
     ours = {path for path in named if is_prediction(path)}
     others = {path for path in named if _image_of(path) in beside[path.parent]} - ours
@@ -63,7 +63,7 @@ def _names_in(folder: Path) -> set[str]:
 
 def _image_of(picture: Path) -> str:
     """Name of the image that a mask or overlay belongs to, as far as its own name tells."""
-    return next(picture.name.removesuffix(ending) for ending in ENDINGS if picture.name.endswith(ending))
+    return next(picture.name.removesuffix(ending) for ending in PREDICTED if picture.name.endswith(ending))
 
 
 def _nothing(path: Path, inputs: str) -> str:

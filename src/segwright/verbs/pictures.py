@@ -14,9 +14,9 @@ from segwright.datasets.base import Source
 from segwright.drawing.classes import class_colours, panels
 from segwright.drawing.overlays import comparison
 from segwright.drawing.report import report
-from segwright.images import write_png
 from segwright.inference import Predictor
 from segwright.metrics import class_scores, scores
+from segwright.png import write_png
 from segwright.progress import bar
 from segwright.training.state import Training
 from segwright.verbs.scoring import Tally, add_samples
@@ -74,7 +74,7 @@ def write_samples(folder: Path, best: list[Sample], worst: list[Sample]) -> None
     for word, samples in (("best", best), ("worst", worst)):
         for number, (name, picture, _) in enumerate(samples, 1):
             safe = re.sub(r"[^\w.-]", "_", Path(name).stem)
-            write_png(folder / "samples" / f"{word}_{number}_{safe}.png", picture)
+            write_png(folder / "samples" / f"{word}_{number}_{safe}.png", picture, quick=True)
 
 
 def run_pictures(

@@ -1,0 +1,89 @@
+"""What `segwright infer` says of all images together: how much of each is which class, and a page to look at.
+
+N images, K classes.
+"""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from segwright.drawing.overlays import legend
+from segwright.drawing.page import details, document, facts, figure, inline, section, table, text
+from segwright.files import write_text
+from segwright.verbs.infer_files import Written
+
+SHARES = "mask_shares.csv"
+"""Beside the masks; no reader of data sets takes a table of this name."""
+PAGE = "masks.html"
+NAMED = 3
+"""Classes that a picture's caption names, the largest first."""
+LEGEND_PX = 640
+
+
+def write_report(
+    folder: Path,
+    weights: str,
+    classes: Sequence[str],
+    colours: np.ndarray,
+    written: Mapping[str, Written],
+    failed: Mapping[str, str],
+) -> None:
+    """`mask_shares.csv` and `masks.html` into the pictures' folder.
+
+    colours (K, 4) uint8, of one class (2, 4); written: by the image's name; failed: by its path.
+    """
+    counts = np.array([one.counts for one in written.values()], float)  # (N, K), or (N, 2)
+    first = 1 if len(classes) == 1 else 0
+    shares = (counts / counts.sum(1, keepdims=True))[:, first:]
+    write_text(folder / SHARES, _table(classes, written, shares))
+    drawn = [place for place in range(len(classes)) if colours[first + place, 3]]
+    entries = {classes[place]: tuple(map(int, colours[first + place, :3])) for place in drawn}
+    together = (counts.sum(0) / counts.sum())[first:]
+    pictures = [
+        figure(inline(one.thumbnail), f"{name}: {_largest(classes, share, drawn)}")
+        for (name, one), share in zip(written.items(), shares, strict=True)
+        if one.thumbnail
+    ]
+    known = facts({"weights": weights, "images": len(written), "files that could not be predicted": len(failed)})
+    shown = "" if len(pictures) == len(written) else f"<p>The first {len(pictures)} of {len(written)} images.</p>"
+    body = [
+        "<h1>Predicted masks</h1>",
+        known,
+        details("files that could not be predicted", table(["file", "what is wrong"], failed.items())),
+        section(
+            "Classes",
+            figure(inline(_png(legend(LEGEND_PX, entries))), "how they are drawn"),
+            table(["class", "share of all pixels"], zip(classes, map(percent, together), strict=True)),
+            f"<p>Of each image: {text(SHARES)}.</p>",
+        ),
+        section("Images", shown, f'<div class="samples">{"".join(pictures)}</div>'),
+    ]
+    write_text(folder / PAGE, document("Predicted masks", "\n".join(part for part in body if part)))
+
+
+def percent(share: float) -> str:
+    """A share from 0 to 1 in words: what is there is never called 0."""
+    return f"{share:.1%}" if share == 0 or share >= 0.001 else "under 0.1%"
+
+
+def _table(classes: Sequence[str], names: Mapping[str, object], shares: np.ndarray) -> str:
+    lines = io.StringIO(newline="")
+    writer = csv.writer(lines, lineterminator="\n")
+    writer.writerow(["image", *classes])
+    writer.writerows([name, *(f"{share:.6g}" for share in row)] for name, row in zip(names, shares, strict=True))
+    return lines.getvalue()
+
+
+def _largest(classes: Sequence[str], share: np.ndarray, drawn: Sequence[int]) -> str:
+    there = sorted((place for place in drawn if share[place] > 0), key=lambda place: -share[place])
+    return ", ".join(f"{classes[place]} {percent(share[place])}" for place in there[:NAMED]) or "nothing found"
+
+
+def _png(picture: np.ndarray) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(picture).save(out, "PNG")
+    return out.getvalue()
