@@ -21,7 +21,7 @@ SHARES = "mask_shares.csv"
 PAGE = "masks.html"
 NAMED = 3
 """Classes that a picture's caption names, the largest first."""
-LEGEND_PX = 640
+LEGEND_PX = 360
 
 
 def write_report(
