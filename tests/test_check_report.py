@@ -16,7 +16,10 @@ from segwright.datasets import folder
 from segwright.datasets.base import Finding
 from segwright.drawing.check_report import FILES_SHOWN, Double, Picture, check_report
 from segwright.errors import ConfigError, DataError
+from segwright.png import write_png
 from segwright.verbs.check import check
+from segwright.verbs.settings import gather
+from segwright.verbs.source import read_source
 from test_spoiled import CASES, CRACK, THREE, Garden, photograph
 
 
@@ -232,6 +235,35 @@ def test_errors_that_the_copy_still_has_are_told(tmp_path):
     report = check(root, overrides=["input.size=null"], fix=tmp_path / "mended")
     assert [finding.code for finding in report.left] == ["mixed-batches"]
     assert json.loads(report.json())["left"][0]["code"] == "mixed-batches"
+    for name, words in {"a": ["augment.crop=32"], "b": ["train.batch_size=1"]}.items():
+        assert check(root, overrides=["input.size=null", *words], fix=tmp_path / name).left == []
+
+
+def test_a_tree_that_is_not_of_the_copys_classes_is_left_as_an_error(tmp_path):
+    """The first check does not come to the tree, for the data have errors."""
+    made = Garden(tmp_path / "garden", THREE)
+    made.plant()
+    CASES["a value that is no class"].spoil(made)
+    values = config(made) | {"hierarchy": {"classes": {"background": 0, "plant": {"leaf": 1, "nosuch": 9}}}}
+    report = check(config=values, fix=tmp_path / "mended")
+    assert [finding.code for finding in report.left] == ["unusable"]
+    assert "nosuch" in report.left[0].message
+
+
+def test_a_copy_says_itself_that_its_masks_are_class_ids(tmp_path):
+    """All that is left in them is 0 and 255, ignored: by the values alone they would be black and white."""
+    root = tmp_path / "data"
+    for split, first in (("train", 0), ("valid", 3)):
+        for number in range(first, first + 3):
+            mask = np.zeros((32, 32), np.uint8)
+            mask[:16] = 7
+            write_png(root / split / "masks" / f"{split}{number}.png", mask)
+            write_png(root / split / "images" / f"{split}{number}.png", photograph(number)[:32, :32])
+    values = {"data": {"name": "folder", "root": str(root), "kind": "index", "classes": ["crack"]}}
+    report = check(config=values, fix=tmp_path / "mended")
+    assert {"unknown-value"} <= {finding.code for finding in report.findings}
+    source = read_source(gather({"data": {"name": "folder", "root": str(tmp_path / "mended")}}))
+    assert set(np.unique(source.splits["train"].mask(0))) == {0, 255}
 
 
 def test_of_copies_across_the_one_that_is_measured_stays(garden, tmp_path):

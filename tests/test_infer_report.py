@@ -1,6 +1,7 @@
 """The page and the table of what was predicted, on counts made by hand."""
 
 import csv
+import os
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,13 @@ def test_a_page_of_many_images_says_that_it_shows_the_first(tmp_path):
     of_images = {"a.png": written(1, 0), "b.png": Written(Path("b"), np.array([1, 0]), b"")}
     write_report(tmp_path, "best.pth", ["crack"], COLOURS[:2], of_images, {})
     assert "The first 1 of 2 images." in (tmp_path / "masks.html").read_text()
+
+
+def test_a_name_that_is_no_text_is_told_with_question_marks(tmp_path):
+    good, bad = (os.fsdecode(name) for name in (b"caf\xe9.png", b"b\xe9.png"))
+    write_report(tmp_path, "best.pth", ["crack"], COLOURS[:2], {good: written(1, 0)}, {bad: f"{bad} is broken"})
+    assert "caf?.png,0" in (tmp_path / "mask_shares.csv").read_text()
+    assert "b?.png is broken" in (tmp_path / "masks.html").read_text()
 
 
 @pytest.mark.parametrize(

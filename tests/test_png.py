@@ -12,10 +12,11 @@ GREY = np.arange(24, dtype=np.uint8).reshape(4, 6) * 10
 RGB = np.random.default_rng(0).integers(0, 256, (4, 6, 3), np.uint8)
 
 
-@pytest.mark.parametrize("quick", [False, True])
-@pytest.mark.parametrize("array", [GREY, RGB], ids=["grey", "rgb"])
+@pytest.mark.parametrize(
+    ("array", "quick"), [(GREY, False), (RGB, False), (RGB, True)], ids=["grey", "rgb", "quick rgb"]
+)
 def test_what_is_written_is_read_back(tmp_path, array, quick):
-    write_png(tmp_path / "x.png", array, quick=quick and array.ndim == 3)
+    write_png(tmp_path / "x.png", array, quick=quick)
     wide = array if array.ndim == 3 else np.repeat(array[..., None], 3, -1)
     np.testing.assert_array_equal(read_image(tmp_path / "x.png"), wide)
     assert [path.name for path in tmp_path.iterdir()] == ["x.png"]
@@ -53,6 +54,14 @@ def test_a_large_picture_is_written_as_a_stream_however_quick_it_is_to_be(tmp_pa
     monkeypatch.setattr("segwright.png._quick", None)
     write_png(tmp_path / "x.png", RGB, quick=True)
     np.testing.assert_array_equal(read_image(tmp_path / "x.png"), RGB)
+
+
+def test_what_opencv_does_not_write_pillow_does(tmp_path):
+    """A row of more than a million pixels."""
+    wide = np.zeros((1, 1_000_001, 3), np.uint8)
+    write_png(tmp_path / "x.png", wide, quick=True, prediction=True)
+    assert read_image(tmp_path / "x.png").shape == wide.shape
+    assert is_prediction(tmp_path / "x.png")
 
 
 def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_behind(tmp_path, monkeypatch):

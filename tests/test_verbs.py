@@ -168,8 +168,51 @@ def test_no_more_images_are_held_than_threads_write_and_two(finished, tmp_path, 
 
     monkeypatch.setattr(infer, "read_photograph", read)
     monkeypatch.setattr(infer, "write_pictures", write)
-    assert len(segwright.infer(finished / "best.pth", tmp_path / "in", tmp_path / "out").written) == 12
-    assert 3 < max(most) <= 3 + 3
+    run = lambda: segwright.infer(finished / "best.pth", tmp_path / "in", tmp_path / "out").written  # noqa: E731
+    assert len(run()) == 12
+    assert 3 < max(most) <= 3 + 2
+
+
+def test_fewer_are_held_where_they_are_large_and_a_very_large_one_is_by_itself(finished, tmp_path, monkeypatch):
+    """The seventh of ten is very large; of the others two are more pixels than may wait."""
+    for number in range(10):
+        write_png(tmp_path / "in" / f"{number:02}.png", np.full((64 + (number == 6), 64, 3), number, np.uint8))
+    monkeypatch.setattr("segwright.large.LARGE_PX", 64 * 64)
+    monkeypatch.setattr(infer, "THREADS", 4)
+    monkeypatch.setattr(infer, "HELD_PX", 64 * 64)
+    writing, most, beside = [], [], []
+    plain_one = infer.infer_one
+
+    def write(path, *_):
+        writing.append(path)
+        most.append(len(writing))
+        time.sleep(0.03)
+        writing.remove(path)
+        return Written(path, np.array([1, 0]), b"")
+
+    def one(*args):
+        beside.append(list(writing))
+        return plain_one(*args)
+
+    monkeypatch.setattr(infer, "write_pictures", write)
+    monkeypatch.setattr(infer, "infer_one", one)
+    result = segwright.infer(finished / "best.pth", tmp_path / "in", tmp_path / "out")
+    assert [path.name for path in result.written] == [f"{number:02}.png" for number in range(10)]
+    assert max(most) <= 2
+    assert beside == [[]]
+
+
+@pytest.mark.parametrize("stage", ["read_image", "_pictures"])
+def test_an_image_for_which_there_is_not_the_memory_is_reported(finished, painted, tmp_path, monkeypatch, stage):
+    def none(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(f"segwright.verbs.infer_files.{stage}", none)
+    result = segwright.infer(finished / "best.pth", painted / "test", tmp_path / "out")
+    assert not result.written
+    assert {told.rpartition(" does not ")[2] for told in result.failed.values()} == {
+        "fit into memory. Shrink it, or set input.size."
+    }
 
 
 def test_what_goes_wrong_in_writing_ends_the_command(finished, painted, tmp_path, monkeypatch):
@@ -191,6 +234,37 @@ def test_the_shares_are_those_of_the_masks_and_the_page_shows_the_overlays(finis
     page = (tmp_path / "masks.html").read_text()
     assert page.count("<img") == 1 + 3  # the legend, and each image
     assert all(row[0] in page for row in rows)
+
+
+def test_the_page_shows_so_many_images_and_no_earlier_calls(finished, painted, tmp_path, monkeypatch):
+    monkeypatch.setattr(infer, "PICTURES", 1)
+    folder, weights = tmp_path / "in", finished / "best.pth"
+    shutil.copytree(painted / "test", folder)
+    (folder / "0.png").write_bytes(b"broken")
+    segwright.infer(weights, folder, tmp_path / "out")
+    page = (tmp_path / "out" / "masks.html").read_text()
+    assert page.count("<img") == 1 + 1
+    assert "The first 1 of 3 images." in page
+    segwright.infer(weights, folder / "0.png", tmp_path / "out")
+    page = (tmp_path / "out" / "masks.html").read_text()
+    assert page.count("<img") == 1
+    assert "0.png" in page
+
+
+@pytest.mark.parametrize("name", ["masks.html", "mask_shares.csv", "mask_classes.json"])
+def test_another_file_of_a_reports_name_is_not_overwritten(finished, painted, tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(DataError, match=f"{name} would be overwritten, and infer did not write it"):
+        segwright.infer(finished / "best.pth", painted / "test", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    (tmp_path / name).unlink()
+    for _ in range(2):  # its own it does overwrite
+        assert len(segwright.infer(finished / "best.pth", painted / "test", tmp_path).written) == 3
+
+
+def test_a_file_that_a_pattern_names_twice_is_predicted_once(finished, tmp_path):
+    write_png(tmp_path / "in" / "a" / "x.png", np.zeros((64, 64, 3), np.uint8))
+    assert len(find_images(str(tmp_path / "in" / "**" / "**" / "*.png"))) == 1
 
 
 def test_images_of_one_name_in_two_folders_are_told_apart_in_the_shares(finished, tmp_path):

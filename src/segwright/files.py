@@ -120,6 +120,11 @@ def _forget(temporary: Path) -> None:
         return
 
 
+def printable(name: object) -> str:
+    """The name of a file as text that can be written: bytes that are no UTF-8 become question marks."""
+    return str(name).encode("utf-8", "replace").decode()
+
+
 def write_bytes(path: str | Path, data: bytes) -> None:
     """A binary file, whole or not at all. Raises `SegwrightError`."""
     write_atomic(path, lambda file: file.write(data))

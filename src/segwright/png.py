@@ -42,8 +42,9 @@ def write_png(
     """
     assert array.dtype == np.uint8, array.dtype
     assert array.ndim == 2 or array.shape[2:] == (3,), array.shape
-    if quick and not is_large((array.shape[0], array.shape[1])):
-        write_bytes(path, _quick(array, prediction))
+    assert not quick or array.ndim == 3, "quick is for RGB"
+    if quick and not is_large((array.shape[0], array.shape[1])) and (png := _quick(array, prediction)):
+        write_bytes(path, png)
         return
     image, notes = Image.fromarray(array), PngInfo()
     if colours is not None:
@@ -54,9 +55,12 @@ def write_png(
 
 
 def _quick(rgb: np.ndarray, prediction: bool) -> bytes:
+    """The file by OpenCV; empty where it does not make one: of a side above 1,000,000, say."""
     import cv2  # here, for not every command writes pictures
 
-    _, made = cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+    done, made = cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+    if not done:
+        return b""
     png = made.tobytes()
     return png[:HEAD] + _chunk(b"tEXt", _mark()) + png[HEAD:] if prediction else png
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from segwright.ahead import ahead
+from segwright.ahead import ahead, cores
 from segwright.checks.damage import damage, incomplete
 from segwright.checks.likeness import thumbnail
 from segwright.datasets.base import Source, Split
@@ -112,7 +112,7 @@ def _entry(split: Split, index: int, path: Path, mask: Path, root: str) -> Entry
 
 def measure(found: list[Entry], look: Callable[[Entry], Facts], progress: Progress | None = None) -> Iterator[Facts]:
     """The facts of each entry, in order; several images are read at a time (Pillow and NumPy let threads run)."""
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(4, cores())) as pool:
         for done, facts in enumerate(ahead(pool, look, found, AHEAD), start=1):
             of_one = facts.result()
             if progress is not None:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
+from segwright.ahead import cores
 from segwright.datasets.base import Split
 from segwright.errors import ConfigError, DataError, nearest
 from segwright.transforms import Augment, Pair, Size, as_size, resize_image
@@ -245,4 +246,4 @@ def worker_count(wanted: int | None, device: torch.device) -> int:
     """What `input.workers` says, or by default none beside a CPU and up to 4 beside a GPU."""
     if wanted is not None:
         return wanted
-    return 0 if device.type == "cpu" else min(4, os.cpu_count() or 1)
+    return 0 if device.type == "cpu" else min(4, cores())

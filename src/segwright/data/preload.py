@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
+from segwright.ahead import cores
 from segwright.data.batches import Config, read_pair
 from segwright.data.block import Layout, available_bytes, locked, open_block, warm, write_block
 from segwright.data.fingerprint import content_hash, place_hash
@@ -145,7 +146,7 @@ def _find_or_write(
     split: Split, folder: Path, size: Size | None, own_masks: bool, identity: Any
 ) -> tuple[Path, Layout, bool]:
     """The block's file, its layout, and whether it had to be made."""
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = cores()
     stem = f"{split.name}-{place_hash(split, size, own_masks, identity)}"
     path = folder / f"{stem}-{content_hash(split, threads)}{SUFFIX}"
     layout = _layout(split, size, own_masks, threads)

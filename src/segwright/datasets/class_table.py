@@ -5,7 +5,7 @@ Understood in a config and in JSON:
   a single name without an id is 1, for all else is background;
 - a mapping: name -> id, id -> name, or name -> colour. A colour is [r, g, b] or '#rrggbb';
 - a mapping with the key `classes` that holds one of these, and with `ignore_index` or `void` (an entry, or several)
-  for what is not scored.
+  for what is not scored, and `mask_kind` (index, colours or binary).
 Other files: `_classes.csv` (Roboflow: Pixel Value, Class), `class_dict.csv` (name, r, g, b), `labelmap.txt` (CVAT:
 name:r,g,b:parts:actions), `classes.txt` (one name a line; `__ignore__`, as Labelme has it, is not counted).
 """
@@ -17,12 +17,14 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from segwright.datasets.base import IGNORE
 from segwright.errors import DataError
 
 Colour = tuple[int, int, int]
+Kind = Literal["index", "colours", "binary"]
+"""Of masks: they hold classes' values, or colours, or are black and white."""
 
 FILES = ("classes.json", "_classes.csv", "class_dict.csv", "labelmap.txt", "classes.txt")
 """Names of files with classes, in the order in which they are looked for."""
@@ -44,6 +46,8 @@ class ClassTable:
     """Values that are not scored."""
     ignored_colours: tuple[Colour, ...] = ()
     origin: str = "data.classes"
+    kind: Kind | None = None
+    """Of the masks, where it is said."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +59,12 @@ class _Entry:
 
 def parse(content: Any, origin: str = "data.classes") -> ClassTable:
     """The table that a config or a JSON file describes. Raises `ValueError`: what is wrong, and what to write."""
-    ignored: list[_Entry] = []
-    if isinstance(content, Mapping) and "classes" in content:
-        ignored = _not_scored(content)
-        content = content["classes"]
-    return _table(_entries(content), ignored, origin)
+    if not (isinstance(content, Mapping) and "classes" in content):
+        return _table(_entries(content), [], origin)
+    kind = content.get("mask_kind")
+    if kind not in (None, *get_args(Kind)):
+        raise ValueError(f"mask_kind is {kind!r}; there are: {', '.join(get_args(Kind))}.")
+    return replace(_table(_entries(content["classes"]), _not_scored(content), origin), kind=kind)
 
 
 def read(path: Path) -> ClassTable:

@@ -8,12 +8,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from segwright.datasets.base import IGNORE
-from segwright.datasets.class_table import MOST_CLASSES, ClassTable, Colour
+from segwright.datasets.class_table import MOST_CLASSES, ClassTable, Colour, Kind
 from segwright.datasets.mask_files import (
     LOSSY,
     nearest_colours,
@@ -26,8 +25,6 @@ from segwright.datasets.mask_files import (
 from segwright.errors import DataError
 from segwright.images import image_kind, read_image
 from segwright.large import value_counts
-
-Kind = Literal["index", "colours", "binary"]
 
 NO_CLASS = 254
 """What a value that stands for no class becomes, so that a check finds it; scanning reports it as an error."""

@@ -1,12 +1,12 @@
 """What the masks of a folder mean: the classes, the kind of mask, and what is wrong with them."""
 
-import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+from segwright.ahead import cores
 from segwright.datasets import class_table
 from segwright.datasets.base import IGNORE, Notes
 from segwright.datasets.class_table import ClassTable, Colour
@@ -69,6 +69,8 @@ def meaning(
     values, colours, rest = ignored
     table = _scored(table, values, colours)
     found, why = kind == "auto", "data.kind"
+    if kind == "auto" and table is not None and table.kind is not None:
+        kind, why = table.kind, f"{table.origin} says"
     if kind == "auto":
         kind, why = find_kind(filter(None, map(sample, _some(masks, KIND_FROM))), table, values)
     _refuse_unclear(kind, table, masks)
@@ -163,7 +165,7 @@ def _looks(masks: Iterable[Path], code: Coding, root: Path, notes: Notes) -> dic
         except DataError as error:
             return error
 
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(4, cores())) as pool:
         results = dict(zip(masks, pool.map(guarded, masks), strict=True))
     for path, result in results.items():
         if isinstance(result, DataError):

@@ -25,7 +25,7 @@ def write(source: Source, folder: Path, advance: Advance = lambda: None) -> dict
             write_png(folder / name / "masks" / f"{names[index]}.png", mask)
 
         each(split, write_one, advance)
-    content = {"classes": _classes(source), "ignore_index": IGNORE}
+    content = {"classes": _classes(source), "ignore_index": IGNORE, "mask_kind": "index"}
     write_text(folder / "classes.json", json.dumps(content, indent=1, ensure_ascii=False))
     return {"kind": "index"}
 

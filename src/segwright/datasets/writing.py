@@ -4,7 +4,6 @@ A writer is `write(source, folder, advance) -> dict`: it fills `folder`, calls `
 the keys that the reader of that layout needs beside its root to read the same data set.
 """
 
-import os
 import re
 import shutil
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from segwright.ahead import cores
 from segwright.datasets.base import IGNORE, Source, Split
 from segwright.errors import DataError
 from segwright.images import alone_if_large, read_image
@@ -82,7 +82,7 @@ def each(split: Split, work: Callable[[int], Result], advance: Advance) -> list[
             return work(index)
 
     results = []
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(8, cores())) as pool:
         for result in pool.map(one, range(len(split))):
             results.append(result)
             advance()

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from segwright.files import printable
 from segwright.large import strips
 
 IGNORE = 255
@@ -172,7 +173,7 @@ def _shrunk(image: np.ndarray) -> Image.Image:
 
 def _fitted(title: str, font: ImageFont.FreeTypeFont, width_px: int) -> str:
     """One line that fits. A file name may hold line breaks, or bytes that are no text."""
-    line = " ".join(title.encode("utf-8", "replace").decode().split())
+    line = " ".join(printable(title).split())
     if font.getlength(line) <= width_px:
         return line
     while line and font.getlength(line + "...") > width_px:

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from segwright.errors import DataError
+from segwright.files import printable
 
 SAMPLE_PX = 1200
 """Larger samples are shrunk to this, or a page of photographs would weigh hundreds of megabytes."""
@@ -72,7 +73,7 @@ def text(value: Any) -> str:
         return "–"
     if isinstance(value, float | np.floating):
         return f"{value:.4g}"
-    return escape(str(value))
+    return escape(printable(value))
 
 
 def section(heading: str, *parts: str) -> str:

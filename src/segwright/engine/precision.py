@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from segwright.ahead import cores
 from segwright.launch import Launch
 
 log = logging.getLogger("segwright")
@@ -60,8 +61,7 @@ def share_cores(launch: Launch) -> None:
     """Threads for this process's part of the machine, unless OMP_NUM_THREADS says how many."""
     if launch.processes == 1 or os.environ.get("OMP_NUM_THREADS"):
         return
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     of_task = os.environ.get("SLURM_CPUS_PER_TASK", "") if launch.by == "srun" else ""
-    own = int(of_task) if of_task.isdigit() else max(1, cores // launch.local_processes)
+    own = int(of_task) if of_task.isdigit() else max(1, cores() // launch.local_processes)
     os.environ["OMP_NUM_THREADS"] = str(own)
     torch.set_num_threads(own)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segwright.bilinear import Strip, strips
+from segwright.bilinear import Band, bands
 
 STRIP_BYTES = 3 * 2**20
 """A thread's share of a strip, at most. Measured at E 256 and 768: 4 to 16 rows of 128 places are equally fast."""
@@ -101,7 +101,7 @@ def _by_strips(
     # what has the finest size, the first map at least, is projected strip by strip; the coarser maps are, here
     fine = [(x, layer, w.t()) for x, layer, w in levels if x.shape[1:3] == (height, width)]
     coarse = [_lines(_through(x, layer), w, width) for x, layer, w in levels if x.shape[1:3] != (height, width)]
-    bands = [strips(z.shape[1], height, rows, bias.dtype, bias.device) for z in coarse]
+    mixes = [bands(z.shape[1], height, rows, bias.dtype, bias.device) for z in coarse]
     out = bias.new_empty(batch, height, width, bias.numel() if last is None else last[1].numel())
     for image in range(batch):
         for number, top in enumerate(range(0, height, rows)):
@@ -109,7 +109,7 @@ def _by_strips(
             products = [(_through(x[image, top : top + rows].flatten(0, 1), layer), w) for x, layer, w in fine]
             strip = _strip(products, bias, into if last is None else None)
             lines = strip.view(-1, width * bias.numel())
-            for mix, rows_between in _mixes([(z[image], band[number]) for z, band in zip(coarse, bands, strict=True)]):
+            for mix, rows_between in _mixes([(z[image], mix[number]) for z, mix in zip(coarse, mixes, strict=True)]):
                 lines.addmm_(mix, rows_between)
             strip.relu_()
             if last is not None:
@@ -117,12 +117,12 @@ def _by_strips(
     return out.permute(0, 3, 1, 2)
 
 
-def _mixes(levels: Sequence[tuple[Tensor, Strip]]) -> list[tuple[Tensor, Tensor]]:
+def _mixes(levels: Sequence[tuple[Tensor, Band]]) -> list[tuple[Tensor, Tensor]]:
     """For each coarser map what one strip takes from it: weights and rows, whose product is to be added to the strip.
 
     In half precision all maps are one product, so that the strip is rounded once instead of once a map.
     """
-    pairs = [(strip.mix, z[strip.source]) for z, strip in levels]
+    pairs = [(band.mix, z[band.source]) for z, band in levels]
     if len(pairs) > 1 and pairs[0][0].element_size() < 4:
         return [(torch.cat([mix for mix, _ in pairs], dim=1), torch.cat([rows for _, rows in pairs]))]
     return pairs

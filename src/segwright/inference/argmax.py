@@ -1,6 +1,6 @@
 """Enlarging several classes' logits and taking the highest, without all classes at the larger size at once.
 
-Shapes: K classes, h x w the logits, H x W the image's own size, r rows of a strip.
+Shapes: K classes, h x w the logits, H x W the image's own size, r rows of a band.
 """
 
 from collections.abc import Iterable
@@ -8,17 +8,20 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from segwright.bilinear import strips, widened
+from segwright.bilinear import bands, exactly, widened
 
-ON_CPU, ON_GPU = 1 << 17, 1 << 24
-"""Pixels of a strip, at least a row: half a MiB stays in a processor's cache, 64 MiB fill a GPU."""
+ON_CPU, ON_GPU = 1 << 17, 1 << 22
+"""Pixels of a band, at least a row: half a MiB stays in a processor's cache, 16 MiB fill a GPU."""
+MOST_ROWS = 256
+"""Of a band: the taller, the more zeros has its part of the resize's matrix."""
 
 
 def argmax_resized(logits: Tensor, size: tuple[int, int]) -> Tensor:
     """The class with the highest logit after bilinear enlargement, the first where several are equal.
 
     What enlarging all of them and then `argmax` would give, but for rounding, with some rows of one class at the larger
-    size. On a CPU eight times as fast as that for 19 classes and 512 x 512 pixels, twelve times for 3000 x 4000.
+    size. Infinite logits count as the largest numbers there are, and NaN as 0. On a CPU eight times as fast as that for
+    19 classes and 512 x 512 pixels, twelve times for 3000 x 4000 (benchmarks/masks.py).
 
     Args:
         logits: (K, h, w), K up to 256.
@@ -32,10 +35,11 @@ def argmax_resized(logits: Tensor, size: tuple[int, int]) -> Tensor:
         _best(logits, ids)
         return ids
     height, width = size
-    step = max(1, (ON_CPU if logits.device.type == "cpu" else ON_GPU) // width)
-    for strip in strips(logits.shape[1], height, step, logits.dtype, logits.device):
-        wide = widened(logits[:, strip.source], width)
-        _best((strip.mix @ rows for rows in wide), ids[strip.rows])
+    step = max(1, min(MOST_ROWS, (ON_CPU if logits.device.type == "cpu" else ON_GPU) // width))
+    with exactly(logits):
+        for band in bands(logits.shape[1], height, step, logits.dtype, logits.device):
+            wide = widened(logits[:, band.source].nan_to_num(), width)
+            _best((band.mix @ rows for rows in wide), ids[band.rows])
     return ids
 
 

@@ -21,9 +21,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from segwright.bilinear import exactly
 from segwright.datasets.base import IGNORE
 from segwright.losses.arguments import check_range
-from segwright.losses.pieces import class_probability, exactly, resized, softmax_views, working_type
+from segwright.losses.pieces import class_probability, resized, softmax_views, working_type
 
 SMOOTH = 1.0
 """s: added to both sides of each fraction, in pixels, as the paper's code has it."""

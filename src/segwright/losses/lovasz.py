@@ -19,8 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from segwright.bilinear import exactly
 from segwright.datasets.base import IGNORE
-from segwright.losses.pieces import class_probability, exactly, resized, softmax_views, working_type
+from segwright.losses.pieces import class_probability, resized, softmax_views, working_type
 from segwright.losses.seen import Over
 
 

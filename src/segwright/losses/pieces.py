@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from segwright.bilinear import Strip, strips
+from segwright.bilinear import Band, bands, exactly
 from segwright.datasets.base import IGNORE
 
 ON_CPU, ON_GPU = 1 << 20, 1 << 25
@@ -34,8 +34,8 @@ Term = Callable[[Tensor, Tensor], Tensor]
 """Logits and truth (0 or 1), both (r, K, W) -> what each of them adds, (r, K, W)."""
 
 
-@dataclass(frozen=True)
-class Piece(Strip):
+@dataclass(frozen=True, eq=False)
+class Piece(Band):
     """Some rows of one image's mask, and of the logits that they come from."""
 
     image: int
@@ -47,18 +47,13 @@ def pieces(logits: Tensor, mask: Tensor) -> Iterator[Piece]:
     height, width = mask.shape[-2:]
     step = max(1, (ON_CPU if logits.device.type == "cpu" else ON_GPU) // (classes * width))
     for image in range(images):
-        for strip in strips(low, height, step, working_type(logits), logits.device):
-            yield Piece(strip.rows, strip.source, strip.mix, image)
+        for band in bands(low, height, step, working_type(logits), logits.device):
+            yield Piece(band.rows, band.source, band.mix, image)
 
 
 def working_type(logits: Tensor) -> torch.dtype:
     """What a loss computes in: float32 whatever the network's precision, float64 where the logits have it."""
     return torch.promote_types(logits.dtype, torch.float32)
-
-
-def exactly(logits: Tensor) -> torch.autocast:
-    """A context without autocast, which would take the matrix products to 16 bits."""
-    return torch.autocast(logits.device.type, enabled=False)
 
 
 def resized(logits: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:

@@ -17,10 +17,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from segwright.bilinear import exactly
 from segwright.datasets.base import IGNORE
 from segwright.hierarchy import Hierarchy
 from segwright.hierarchy.tables import tables_of
-from segwright.losses.pieces import exactly, resized
+from segwright.losses.pieces import resized
 
 SIDE = 3
 """Of a neighbourhood, and of the windows whose maximum is taken."""

@@ -27,12 +27,13 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from segwright.bilinear import exactly
 from segwright.datasets.base import IGNORE
 from segwright.errors import ConfigError
 from segwright.hierarchy import Hierarchy
 from segwright.hierarchy.tables import Tables, greatest_below, tables_of
 from segwright.losses.arguments import check_range, needs_several
-from segwright.losses.pieces import exactly, pieces, working_type
+from segwright.losses.pieces import pieces, working_type
 from segwright.losses.rmi import rmi
 from segwright.losses.tree_triplet import SAMPLES, at_random, ramp, tree_triplet
 

@@ -14,6 +14,7 @@ from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_datas
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from torch.backends import cudnn
 
+from segwright.ahead import cores
 from segwright.errors import ConfigError, DataError
 from segwright.nnunet.trainer import nnUNetTrainer_segformer
 
@@ -31,7 +32,7 @@ def run(options: argparse.Namespace) -> None:
         os.environ.setdefault("MASTER_PORT", str(find_free_network_port()))
         mp.spawn(_one_of_several, args=(options,), nprocs=options.num_gpus)
         return
-    torch.set_num_threads(_cores() if options.device == "cpu" else 1)
+    torch.set_num_threads(cores() if options.device == "cpu" else 1)
     _train(options, torch.device(options.device))
 
 
@@ -134,8 +135,3 @@ def _check(options: argparse.Namespace) -> None:
         raise ConfigError(
             "--c goes on from a checkpoint of its own, so -pretrained_weights would be lost. Leave it out."
         )
-
-
-def _cores() -> int:
-    """Cores that this process may use; nnU-Net takes all of the machine's."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from segwright.ahead import cores
 from segwright.checks.likeness import MOST, alike, thumbnail
 from segwright.datasets.base import IGNORE, Notes, Split
 from segwright.errors import SegwrightError
@@ -54,7 +55,7 @@ def look(split: Split, root: str | Path, with_images: bool) -> list[Seen]:
             return Seen(*item)
 
     seen = []
-    with bar("divide", len(named)) as progress, ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+    with bar("divide", len(named)) as progress, ThreadPoolExecutor(min(4, cores())) as pool:
         for result in pool.map(one, named):
             seen.append(result)
             progress.advance()

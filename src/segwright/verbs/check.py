@@ -11,7 +11,7 @@ from segwright.checks import Checked, check_quick, judge, look
 from segwright.class_weights import weigh
 from segwright.datasets import folder_write
 from segwright.datasets.base import Finding, Source, by_level
-from segwright.errors import ConfigError, DataError
+from segwright.errors import ConfigError, DataError, SegwrightError
 from segwright.hierarchy import tree_of
 from segwright.progress import bar
 from segwright.verbs.check_page import check_page
@@ -99,8 +99,11 @@ def left_in(copy: Path, settings: Settings) -> list[Finding]:
     """The errors of a corrected copy, which has its own classes and splits, for training as these settings say."""
     values = settings.dump()
     data = {"data": {"name": "folder", "root": str(copy)}}
-    findings = check(config=data | {name: values[name] for name in ("input", "augment", "train")}).findings
-    return [finding for finding in findings if finding.level == "error"]
+    try:
+        findings = check(config=data | {name: values[name] for name in ("input", "augment", "train", "hierarchy")})
+    except SegwrightError as error:
+        return [Finding("error", "unusable", f"the copy cannot be used: {error}")]
+    return [finding for finding in findings.findings if finding.level == "error"]
 
 
 def of_batches(settings: Settings, source: Source) -> list[Finding]:

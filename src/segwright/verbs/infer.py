@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -13,27 +12,36 @@ from typing import Any
 import numpy as np
 import torch
 
-from segwright.ahead import ahead, emptied
+from segwright.ahead import ahead, cores, emptied
 from segwright.drawing.classes import class_colours
 from segwright.errors import SegwrightError
 from segwright.files import refuse_file, write_text
 from segwright.images import has_large_image
+from segwright.large import LARGE_PX
 from segwright.progress import bar
 from segwright.transforms import Size, resize
-from segwright.verbs.infer_files import Masks, NotPredicted, Written, endings, read_photograph, write_pictures
+from segwright.verbs.infer_files import (
+    Masks,
+    NotPredicted,
+    Written,
+    endings,
+    read_photograph,
+    too_large,
+    write_pictures,
+)
 from segwright.verbs.infer_names import output_names, stop_on_others
-from segwright.verbs.infer_report import write_report
+from segwright.verbs.infer_report import MEANING, PAGE, stop_on_other_report, write_report
 from segwright.verbs.inputs import find_images
 from segwright.verbs.loading import Loaded, load_model
 
 log = logging.getLogger("segwright")
 
-THREADS = min(8, os.cpu_count() or 1)
-"""That read, draw and write; so many images more are held than the one that the model works on."""
+THREADS = min(8, cores())
+"""That read, draw and write."""
+HELD_PX = LARGE_PX
+"""Pixels of the images that are drawn and written at a time, where they are several; each takes some 15 bytes."""
 PICTURES = 60
 """Images that the page shows: each weighs some 60 kB."""
-MEANING = "mask_classes.json"
-"""Beside masks of several classes; no reader takes it for a table of the data's."""
 
 
 @dataclass
@@ -77,6 +85,7 @@ def infer(
     ends = endings(upper_levels(loaded))
     names = output_names(files, ends)
     stop_on_others(result.folder, [name + end for name in names for end in ends])
+    stop_on_other_report(result.folder)
     pairs = [(path, result.folder / name) for path, name in zip(files, names, strict=True)]
     written: dict[str, Written] = {}
     one_folder = len({path.parent for path in files}) == 1
@@ -91,8 +100,8 @@ def infer(
     result.written += [one.mask for one in written.values()]
     if written and len(loaded.classes) > 1:
         write_text(result.folder / MEANING, json.dumps(meaning(loaded), indent=1, ensure_ascii=False))
-    if written:
-        colours = class_colours(loaded.classes, loaded.colours)
+    colours = class_colours(loaded.classes, loaded.colours)
+    if written or (result.folder / PAGE).is_file():  # which would still show an earlier call's
         write_report(result.folder, str(weights), loaded.classes, colours, written, result.failed)
     return result
 
@@ -113,35 +122,39 @@ def meaning(loaded: Loaded) -> dict[str, list[dict[str, Any]]]:
 def infer_one(loaded: Loaded, path: Path, stem: Path, thumbnail: bool = False) -> Written:
     """Predicts one file and writes its pictures. Raises `NotPredicted`."""
     image = read_photograph(path, stem, upper_levels(loaded))
-    return write_pictures(image, _masks_of(loaded, path, image), stem, len(loaded.classes) == 1, thumbnail)
+    return write_pictures(path, image, _masks_of(loaded, path, image), stem, len(loaded.classes) == 1, thumbnail)
 
 
 def infer_many(loaded: Loaded, pairs: Sequence[tuple[Path, Path]], pool: Executor) -> Iterator[Future[Written]]:
     """Of each file and stem, in order, what was written, or `NotPredicted`.
 
-    While the model works on one image, the next is read and those before are drawn and written. Large ones go alone.
+    While the model works on one image, the next is read and those before are drawn and written: so many as there are
+    threads, fewer where they are large. A very large one is read, predicted and written by itself.
     """
     levels, binary = upper_levels(loaded), len(loaded.classes) == 1
 
     def read(pair: tuple[Path, Path]) -> np.ndarray | None:
         return None if has_large_image(pair[0]) else read_photograph(*pair, levels)
 
-    writing: deque[Future[Written]] = deque()
-    for number, ((path, stem), reading) in enumerate(zip(pairs, ahead(pool, read, pairs, depth=1), strict=True)):
-        done, shown = Future[Written](), number < PICTURES
+    writing: deque[tuple[int, Future[Written]]] = deque()
+    shown = 0
+    for (path, stem), reading in zip(pairs, ahead(pool, read, pairs, depth=1), strict=True):
+        done, pixels = Future[Written](), 0
         try:
             image = reading.result()
             if image is None:
-                yield from emptied(writing)
-                done.set_result(infer_one(loaded, path, stem, shown))
+                yield from (written for _, written in emptied(writing))
+                done.set_result(infer_one(loaded, path, stem, shown < PICTURES))
             else:
-                done = pool.submit(write_pictures, image, _masks_of(loaded, path, image), stem, binary, shown)
+                masks, pixels = _masks_of(loaded, path, image), image.shape[0] * image.shape[1]
+                done = pool.submit(write_pictures, path, image, masks, stem, binary, shown < PICTURES)
+            shown += 1
         except NotPredicted as error:
             done.set_exception(error)
-        writing.append(done)
-        if len(writing) > THREADS:
-            yield writing.popleft()
-    yield from emptied(writing)
+        writing.append((pixels, done))
+        while len(writing) > THREADS or (len(writing) > 1 and sum(pixels for pixels, _ in writing) > HELD_PX):
+            yield writing.popleft()[1]
+    yield from (written for _, written in emptied(writing))
 
 
 def _masks_of(loaded: Loaded, path: Path, image: np.ndarray) -> Masks:
@@ -151,7 +164,7 @@ def _masks_of(loaded: Loaded, path: Path, image: np.ndarray) -> Masks:
     except SegwrightError as error:
         raise NotPredicted(str(error) if path.name in str(error) else f"{path}: {error}") from None
     except MemoryError:
-        raise NotPredicted(f"{path} does not fit into memory. Shrink it, or set input.size.") from None
+        raise too_large(path) from None
 
 
 def upper_levels(loaded: Loaded) -> list[str]:

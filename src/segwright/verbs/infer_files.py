@@ -50,10 +50,26 @@ def read_photograph(path: Path, stem: Path, levels: Sequence[str]) -> np.ndarray
         raise NotPredicted(
             f"{path} is no image that can be read: {reason_of(error, path)}. Give a whole PNG or JPEG."
         ) from None
+    except MemoryError:
+        raise too_large(path) from None
 
 
-def write_pictures(image: np.ndarray, masks: Masks, stem: Path, binary: bool, thumbnail: bool = False) -> Written:
-    """Masks and overlays of the image (H, W, 3) uint8."""
+def too_large(path: Path) -> NotPredicted:
+    """What is said of an image for which there is not the memory."""
+    return NotPredicted(f"{path} does not fit into memory. Shrink it, or set input.size.")
+
+
+def write_pictures(
+    path: Path, image: np.ndarray, masks: Masks, stem: Path, binary: bool, thumbnail: bool = False
+) -> Written:
+    """Masks and overlays of the image (H, W, 3) uint8, which was read from `path`. Raises `NotPredicted`."""
+    try:
+        return _pictures(image, masks, stem, binary, thumbnail)
+    except MemoryError:
+        raise too_large(path) from None
+
+
+def _pictures(image: np.ndarray, masks: Masks, stem: Path, binary: bool, thumbnail: bool) -> Written:
     small = b""
     for level, (mask, colours) in masks.items():
         named = f"{stem.name}_{level}" if level else stem.name

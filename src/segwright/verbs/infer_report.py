@@ -5,6 +5,7 @@ N images, K classes.
 
 import csv
 import io
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,12 +14,19 @@ from PIL import Image
 
 from segwright.drawing.overlays import legend
 from segwright.drawing.page import details, document, facts, figure, inline, section, table, text
-from segwright.files import write_text
+from segwright.errors import DataError
+from segwright.files import printable, write_text
 from segwright.verbs.infer_files import Written
 
 SHARES = "mask_shares.csv"
 """Beside the masks; no reader of data sets takes a table of this name."""
 PAGE = "masks.html"
+MEANING = "mask_classes.json"
+"""Beside masks of several classes: what their values stand for."""
+FIRST, TITLE = "image", "Predicted masks"
+MARKS = {SHARES: f"{FIRST},", PAGE: f"<title>{TITLE}</title>", MEANING: '"mask": ['}
+"""What the first bytes of each hold, by which they are known."""
+HEAD_BYTES = 1000
 NAMED = 3
 """Classes that a picture's caption names, the largest first."""
 LEGEND_PX = 360
@@ -36,13 +44,13 @@ def write_report(
 
     colours (K, 4) uint8, of one class (2, 4); written: by the image's name; failed: by its path.
     """
-    counts = np.array([one.counts for one in written.values()], float)  # (N, K), or (N, 2)
     first = 1 if len(classes) == 1 else 0
+    counts = np.array([one.counts for one in written.values()], float).reshape(len(written), first + len(classes))
     shares = (counts / counts.sum(1, keepdims=True))[:, first:]
     write_text(folder / SHARES, _table(classes, written, shares))
     drawn = [place for place in range(len(classes)) if colours[first + place, 3]]
     entries = {classes[place]: tuple(map(int, colours[first + place, :3])) for place in drawn}
-    together = (counts.sum(0) / counts.sum())[first:]
+    together = (counts.sum(0) / max(counts.sum(), 1))[first:]
     pictures = [
         figure(inline(one.thumbnail), f"{name}: {_largest(classes, share, drawn)}")
         for (name, one), share in zip(written.items(), shares, strict=True)
@@ -51,7 +59,7 @@ def write_report(
     known = facts({"weights": weights, "images": len(written), "files that could not be predicted": len(failed)})
     shown = "" if len(pictures) == len(written) else f"<p>The first {len(pictures)} of {len(written)} images.</p>"
     body = [
-        "<h1>Predicted masks</h1>",
+        f"<h1>{TITLE}</h1>",
         known,
         details("files that could not be predicted", table(["file", "what is wrong"], failed.items())),
         section(
@@ -60,9 +68,9 @@ def write_report(
             table(["class", "share of all pixels"], zip(classes, map(percent, together), strict=True)),
             f"<p>Of each image: {text(SHARES)}.</p>",
         ),
-        section("Images", shown, f'<div class="samples">{"".join(pictures)}</div>'),
+        section("Images", shown, f'<div class="samples">{"".join(pictures)}</div>') if pictures else "",
     ]
-    write_text(folder / PAGE, document("Predicted masks", "\n".join(part for part in body if part)))
+    write_text(folder / PAGE, document(TITLE, "\n".join(part for part in body if part)))
 
 
 def percent(share: float) -> str:
@@ -73,9 +81,28 @@ def percent(share: float) -> str:
 def _table(classes: Sequence[str], names: Mapping[str, object], shares: np.ndarray) -> str:
     lines = io.StringIO(newline="")
     writer = csv.writer(lines, lineterminator="\n")
-    writer.writerow(["image", *classes])
-    writer.writerows([name, *(f"{share:.6g}" for share in row)] for name, row in zip(names, shares, strict=True))
+    writer.writerow([FIRST, *classes])
+    rows = zip(map(printable, names), shares, strict=True)
+    writer.writerows([name, *(f"{share:.6g}" for share in row)] for name, row in rows)
     return lines.getvalue()
+
+
+def stop_on_other_report(folder: Path) -> None:
+    """Raises `DataError` where a report would overwrite what `infer` did not write."""
+    for name, mark in MARKS.items():
+        path = folder / name
+        if os.path.lexists(path) and not _holds(path, mark):
+            raise DataError(
+                f"{path} would be overwritten, and infer did not write it. Choose another --save, or move it away."
+            )
+
+
+def _holds(path: Path, mark: str) -> bool:
+    try:
+        with path.open("rb") as file:
+            return mark.encode() in file.read(HEAD_BYTES)
+    except OSError:
+        return False
 
 
 def _largest(classes: Sequence[str], share: np.ndarray, drawn: Sequence[int]) -> str:

@@ -29,7 +29,7 @@ def find_images(inputs: str | Path) -> list[Path]:
         return [path]
     named = list(path.iterdir()) if path.is_dir() else [Path(one) for one in glob.glob(str(inputs), recursive=True)]
     found = [one for one in named if one.suffix.lower() in IMAGE_SUFFIXES]
-    files = _without_pictures(sorted(one for one in found if not one.name.startswith(".")))
+    files = _without_pictures(sorted({one for one in found if not one.name.startswith(".")}))
     if not files:
         raise DataError(_nothing(path, str(inputs)))
     _say_others(named)
