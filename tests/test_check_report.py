@@ -15,7 +15,7 @@ from segwright.cli import main
 from segwright.datasets import folder
 from segwright.datasets.base import Finding
 from segwright.drawing.check_report import FILES_SHOWN, Double, Picture, check_report
-from segwright.errors import ConfigError, DataError
+from segwright.errors import ConfigError, DataError, SegwrightError
 from segwright.png import write_png
 from segwright.verbs.check import check
 from segwright.verbs.settings import gather
@@ -204,6 +204,15 @@ def test_the_copy_has_no_trace_of_what_can_be_mended_and_the_original_is_untouch
     assert set(told["fixes"][0]) == {"file", "code", "action"}
 
 
+def test_what_the_reader_left_out_is_listed_too(tmp_path):
+    made = Garden(tmp_path / "garden", THREE)
+    made.plant()
+    CASES["a pair without its mask"].spoil(made)
+    (fix,) = check(config=config(made), fix=tmp_path / "mended").fixes
+    assert (fix.code, fix.action) == ("missing-mask", "left out")
+    assert not (tmp_path / "mended" / fix.file).exists()
+
+
 def test_a_mask_is_turned_as_its_image_is(tmp_path):
     """Orientation 6: the file's first row becomes the right column, its left column the top row."""
     made = Garden(tmp_path / "garden", THREE)
@@ -306,8 +315,14 @@ def test_the_copy_overwrites_nothing_and_leaves_no_half_behind(garden, tmp_path,
         raise OSError(28, "no space left on device")
 
     monkeypatch.setattr("segwright.verbs.fix.write_text", full)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(SegwrightError, match=r"mended could not be written .*no space"):
         check(config=config(garden), fix=tmp_path / "mended")
+    with pytest.raises(DataError, match="lies in the data's own folder"):
+        check(config=config(garden), fix=garden.root / "mended")
+    (tmp_path / "file").touch()
+    with pytest.raises(SegwrightError, match="file is a file, where a folder is needed"):
+        check(config=config(garden), fix=tmp_path / "file" / "mended")
+    (tmp_path / "file").unlink()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["garden", "there"]
 
 

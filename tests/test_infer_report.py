@@ -13,8 +13,8 @@ from segwright.verbs.infer_report import percent, write_report
 COLOURS = np.array([[0, 0, 0, 0], [255, 0, 0, 255], [0, 0, 255, 255]], np.uint8)
 
 
-def written(*counts: int) -> Written:
-    return Written(Path("x_mask.png"), np.array(counts), b"\xff\xd8\xff")
+def written(*counts: int, brightest: int = 255) -> Written:
+    return Written(Path("x_mask.png"), np.array(counts), b"\xff\xd8\xff", brightest)
 
 
 def test_shares_are_of_each_image_and_the_page_tells_those_of_all_pixels(tmp_path):
@@ -23,9 +23,9 @@ def test_shares_are_of_each_image_and_the_page_tells_those_of_all_pixels(tmp_pat
     write_report(tmp_path, "best.pth", ["background", "red", "blue"], COLOURS, of_images, {"c.png": "cut & gone"})
     rows = list(csv.reader((tmp_path / "mask_shares.csv").read_text().splitlines()))
     assert rows == [
-        ["image", "background", "red", "blue"],
-        ["a.png", "0.6", "0.1", "0.3"],
-        ["<b>.png", "0", "0", "1"],
+        ["image", "mask", "background", "red", "blue"],
+        ["a.png", "x_mask.png", "0.6", "0.1", "0.3"],
+        ["<b>.png", "x_mask.png", "0", "0", "1"],
     ]
     page = (tmp_path / "masks.html").read_text()
     assert "a.png: blue 30.0%, red 10.0%<" in page  # the background is not drawn
@@ -38,7 +38,7 @@ def test_shares_are_of_each_image_and_the_page_tells_those_of_all_pixels(tmp_pat
 def test_of_one_class_its_own_share_is_told(tmp_path):
     of_images = {"a.png": written(75, 25), "b.png": written(100, 0)}
     write_report(tmp_path, "best.pth", ["crack"], COLOURS[:2], of_images, {})
-    assert (tmp_path / "mask_shares.csv").read_text() == "image,crack\na.png,0.25\nb.png,0\n"
+    assert (tmp_path / "mask_shares.csv").read_text() == "image,mask,crack\na.png,x_mask.png,0.25\nb.png,x_mask.png,0\n"
     page = (tmp_path / "masks.html").read_text()
     assert "a.png: crack 25.0%<" in page
     assert "b.png: nothing found<" in page
@@ -46,7 +46,7 @@ def test_of_one_class_its_own_share_is_told(tmp_path):
 
 
 def test_a_page_of_many_images_says_that_it_shows_the_first(tmp_path):
-    of_images = {"a.png": written(1, 0), "b.png": Written(Path("b"), np.array([1, 0]), b"")}
+    of_images = {"a.png": written(1, 0), "b.png": Written(Path("b"), np.array([1, 0]), b"", 255)}
     write_report(tmp_path, "best.pth", ["crack"], COLOURS[:2], of_images, {})
     assert "The first 1 of 2 images." in (tmp_path / "masks.html").read_text()
 
@@ -54,7 +54,7 @@ def test_a_page_of_many_images_says_that_it_shows_the_first(tmp_path):
 def test_a_name_that_is_no_text_is_told_with_question_marks(tmp_path):
     good, bad = (os.fsdecode(name) for name in (b"caf\xe9.png", b"b\xe9.png"))
     write_report(tmp_path, "best.pth", ["crack"], COLOURS[:2], {good: written(1, 0)}, {bad: f"{bad} is broken"})
-    assert "caf?.png,0" in (tmp_path / "mask_shares.csv").read_text()
+    assert "caf?.png,x_mask.png,0" in (tmp_path / "mask_shares.csv").read_text()
     assert "b?.png is broken" in (tmp_path / "masks.html").read_text()
 
 

@@ -164,7 +164,7 @@ def test_no_more_images_are_held_than_threads_write_and_two(finished, tmp_path, 
     def write(*_):
         time.sleep(0.05)
         held.pop()
-        return Written(tmp_path, np.array([1, 0]), b"")
+        return Written(tmp_path, np.array([1, 0]), b"", 255)
 
     monkeypatch.setattr(infer, "read_photograph", read)
     monkeypatch.setattr(infer, "write_pictures", write)
@@ -188,7 +188,7 @@ def test_fewer_are_held_where_they_are_large_and_a_very_large_one_is_by_itself(f
         most.append(len(writing))
         time.sleep(0.03)
         writing.remove(path)
-        return Written(path, np.array([1, 0]), b"")
+        return Written(path, np.array([1, 0]), b"", 255)
 
     def one(*args):
         beside.append(list(writing))
@@ -227,9 +227,10 @@ def test_what_goes_wrong_in_writing_ends_the_command(finished, painted, tmp_path
 def test_the_shares_are_those_of_the_masks_and_the_page_shows_the_overlays(finished, painted, tmp_path):
     result = segwright.infer(finished / "best.pth", painted / "test", tmp_path)
     (head, *rows) = csv.reader((tmp_path / "mask_shares.csv").read_text().splitlines())
-    assert head == ["image", "crack"]
+    assert head == ["image", "mask", "crack"]
     assert [row[0] for row in rows] == [path.name for path in find_images(painted / "test")]
-    for path, (_, share) in zip(result.written, rows, strict=True):
+    for path, (_, mask, share) in zip(result.written, rows, strict=True):
+        assert path.name == mask
         assert float(share) == pytest.approx((np.asarray(Image.open(path)) == 255).mean(), rel=1e-5)
     page = (tmp_path / "masks.html").read_text()
     assert page.count("<img") == 1 + 3  # the legend, and each image
@@ -292,7 +293,7 @@ def test_photographs_that_are_called_as_masks_are_predicted_and_what_is_left_out
     folder = tmp_path / "in"
     folder.mkdir()
     for name in ("face.JPG", "face_mask.png", "gas_mask.png", "an_overlay.png"):
-        Image.new("RGB", (64, 64)).save(folder / name)
+        Image.new("RGB", (64, 64), "white").save(folder / name)
     write_png(folder / "old_mask.png", np.zeros((64, 64), np.uint8), prediction=True)
     result = segwright.infer(finished / "best.pth", folder, tmp_path / "out")
     assert {path.name for path in result.written} == {"face_mask.png", "gas_mask_mask.png", "an_overlay_mask.png"}
@@ -315,6 +316,38 @@ def test_a_glob_and_a_single_file_work_and_nothing_is_an_error(finished, painted
         segwright.infer(weights, tmp_path / "nothing", tmp_path / "c")
 
 
+def test_what_a_user_may_not_expect_is_said(finished, tmp_path, caplog):
+    """A dark image, and masks of an earlier call; of one class a table of classes would be untrue."""
+    write_png(tmp_path / "in" / "dark.png", np.full((64, 64, 3), 14, np.uint8))
+    write_png(tmp_path / "in" / "bright.png", np.full((64, 64, 3), 200, np.uint8))
+    for name in ("bright_mask.png", "bright_level_mask.png", "earlier_mask.png"):
+        write_png(tmp_path / "out" / name, np.zeros((8, 8), np.uint8), prediction=True)
+    write_png(tmp_path / "out" / "true_mask.png", np.zeros((8, 8), np.uint8))
+    (tmp_path / "out" / "mask_classes.json").write_text('{"mask": []}')
+    segwright.infer(finished / "best.pth", tmp_path / "in", tmp_path / "out")
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert "1 images are dark, as dark.png, whose brightest value is 14 of 255" in told[0]
+    assert f"1 masks in {tmp_path / 'out'} are of earlier calls" in told[1]
+    assert not (tmp_path / "out" / "mask_classes.json").exists()
+
+
+def test_what_was_done_before_a_ctrl_c_is_reported(finished, painted, tmp_path, monkeypatch, caplog):
+    calls = iter(range(3))
+
+    def stopped(*args):
+        if next(calls) == 2:
+            raise KeyboardInterrupt
+        return infer.level_masks(*args)
+
+    monkeypatch.setattr(infer, "_masks_of", lambda loaded, path, image: stopped(loaded, image))
+    monkeypatch.setattr(infer, "THREADS", 1)
+    with pytest.raises(KeyboardInterrupt):
+        segwright.infer(finished / "best.pth", painted / "test", tmp_path)
+    assert "stopped after 1 of 3 images" in caplog.text
+    assert len((tmp_path / "mask_shares.csv").read_text().splitlines()) == 1 + 1
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
 def test_two_files_with_one_stem_do_not_overwrite_each_other(finished, tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()
@@ -329,9 +362,13 @@ def test_two_files_with_one_stem_do_not_overwrite_each_other(finished, tmp_path)
         (["a.png", "b.png"], ["a", "b"]),
         (["a.png", "a_coarse.png", "b.png"], ["a.png", "a_coarse.png", "b"]),
         (["a.jpg", "a.png", "b.png"], ["a.jpg", "a.png", "b"]),
-        (["a.jpg", "a.png", "a.png.png"], ["a.jpg", "000001_a.png", "a.png.png"]),
-        (["x/a.png", "y/a.png"], ["000000_a.png", "000001_a.png"]),
-        (["000001_a.png.png", "x/a.png", "y/a.png"], ["000001_a.png.png", "000001_a.png", "000002_a.png"]),
+        (["a.jpg", "a.png", "a.png.png"], ["a.jpg", "a.png", "a.png.png"]),
+        (["x/a.png", "y/a.png"], ["x_a.png", "y_a.png"]),
+        (["t/a.png", "t/x/a.png", "t/x/b.png"], ["a.png", "x_a.png", "b"]),
+        (
+            ["/t/x/a.png", "/t/x_a.jpg", "/t/x_a.png", "/t/y/a.png"],
+            ["000000_x_a.png", "x_a.jpg", "x_a.png", "y_a.png"],
+        ),
     ],
 )
 def test_no_two_pictures_have_one_name_also_of_a_trees_levels(files, names):

@@ -101,7 +101,11 @@ def check(
         for one in report.fixes[:MOST_SHOWN]:
             errors.print(f"{one.file}: {one.action}", markup=False, highlight=False, soft_wrap=True)
         number = counted(len(report.fixes), "fix")
-        errors.print(f"{number} in the copy {fix}, listed in fixes.json", markup=False, soft_wrap=True)
+        errors.print(
+            f"{number} in the copy {fix} (images and masks in folders), listed in fixes.json",
+            markup=False,
+            soft_wrap=True,
+        )
         errors.print(f"{counted(len(report.left or ()), 'error')} left in the copy", markup=False)
         if report.left:
             print_findings(report.left, errors)

@@ -77,7 +77,7 @@ def draft_folder(folder: Path, last: str | None = None) -> Iterator[Path]:
 
 
 @contextmanager
-def _told(path: Path, before: str = "What stood there before is unharmed.", file: bool = False) -> Iterator[None]:
+def _told(path: Path, before: str = "", file: bool = False) -> Iterator[None]:
     """What the system refuses, in words; `file`: the path is to be one."""
     try:
         yield
@@ -85,9 +85,17 @@ def _told(path: Path, before: str = "What stood there before is unharmed.", file
         refuse_file(path.parent)
         if file and path.is_dir():
             raise SegwrightError(f"{path} is a folder, and a file is to be written there. Name a file.") from None
+        what = "no space is left on the disk" if _is_full(path) else str(error)  # PyTorch does not say so
+        said = before or ("What stood there before is unharmed." if path.exists() else "Nothing is left of it.")
         raise SegwrightError(
-            f"{path} could not be written ({error}). {before} Free some space, or choose a folder that can be written."
+            f"{path} could not be written ({what}). {said} Free some space, or choose a folder that can be written."
         ) from None
+
+
+def _is_full(path: Path) -> bool:
+    """Whether the disk under a path that could not be written has less than 64 kB."""
+    there = next(folder for folder in path.absolute().parents if folder.exists())
+    return shutil.disk_usage(there).free < 1 << 16
 
 
 def refuse_file(folder: str | Path, flag: str = "") -> None:

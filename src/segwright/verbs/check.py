@@ -90,7 +90,7 @@ def check(
     summary = checked.summary if source.splits else {}
     if not fix:
         return Report(checked.findings, summary)
-    fixes = write_fixed(checked, Path(fix), folder_write.write)
+    fixes = write_fixed(checked, Path(settings.data.config.root), Path(fix), folder_write.write)
     log.info("a check of the copy")
     return Report(checked.findings, summary, fixes, left_in(Path(fix), settings))
 

@@ -6,8 +6,6 @@ images, classes that are missing) stays as it is.
 """
 
 import json
-import os
-import shutil
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -20,9 +18,9 @@ from segwright.checks.measure import Entry, Facts
 from segwright.checks.sizes import is_rotated
 from segwright.datasets.base import IGNORE, Source, Split
 from segwright.datasets.mapping import put_back
-from segwright.errors import DataError
-from segwright.files import write_text
-from segwright.images import upright
+from segwright.errors import DataError, SegwrightError
+from segwright.files import draft_folder, write_text
+from segwright.images import IMAGE_SUFFIXES, upright
 
 UNUSABLE = ("unreadable-image", "unreadable-mask", "mask-size", "mask-is-image")
 """Findings whose pairs are left out."""
@@ -94,24 +92,32 @@ def fixed(checked: Checked) -> tuple[Source, list[Fix]]:
     return put_back(survey.source, splits), fixes
 
 
-def write_fixed(checked: Checked, folder: Path, write: Callable[[Source, Path], object]) -> list[Fix]:
-    """The mended copy in `folder` by `write`, whole or not at all, and `fixes.json`. Raises `DataError`."""
+def write_fixed(checked: Checked, root: Path, folder: Path, write: Callable[[Source, Path], object]) -> list[Fix]:
+    """The mended copy of the data in `root` in `folder` by `write`, whole or not at all, and `fixes.json`.
+
+    Raises:
+        DataError: there is something, or it is in `root`; nothing usable would be left.
+        SegwrightError: it cannot be written.
+    """
     if folder.exists():
         raise DataError(f"{folder} exists; a corrected copy overwrites nothing. Name a folder that is not there.")
+    if folder.resolve().is_relative_to(root.resolve()):
+        raise DataError(f"{folder} lies in the data's own folder {root} and would become a part of it. Name another.")
     source, fixes = fixed(checked)
     empty = [name for name, split in source.splits.items() if not len(split)]
     if empty or "train" not in source.splits:
         raise DataError(f"nothing usable would be left in {', '.join(empty or ['train'])}. Mend the data by hand.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    found = [{"code": one.code, "files": one.files} for one in checked.findings if one.level != "info"]
+    done = {"fixes": [asdict(fix) for fix in fixes], "findings": found}
     try:
-        write(source, draft)
-        found = [{"code": one.code, "files": one.files} for one in checked.findings if one.level != "info"]
-        done = {"fixes": [asdict(fix) for fix in fixes], "findings": found}
-        write_text(draft / "fixes.json", json.dumps(done, indent=2))
-        draft.rename(folder)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        with draft_folder(folder) as draft:
+            write(source, draft)
+            write_text(draft / "fixes.json", json.dumps(done, indent=2))
+    except OSError as error:
+        raise SegwrightError(
+            f"{folder} could not be written ({error}); nothing is left of it. Free some space, or choose a folder that "
+            "can be written."
+        ) from None
     return fixes
 
 
@@ -125,6 +131,10 @@ def _dropped(checked: Checked) -> list[Fix]:
             for file in finding.files:
                 if file in images:
                     dropped.setdefault(images[file], Fix(images[file], finding.code, "left out"))
+    for finding in checked.findings:  # what the reader has left out already
+        for file in finding.files if finding.level != "info" else ():
+            if file not in images and Path(file).suffix.lower() in IMAGE_SUFFIXES:
+                dropped.setdefault(file, Fix(file, finding.code, "left out"))
     usable = [one for one in checked.survey.facts if one.entry.file not in dropped]
     for code, entry, other in _doubled(usable):
         dropped[entry.file] = Fix(entry.file, code, f"left out; {other.file} stays")

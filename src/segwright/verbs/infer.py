@@ -30,7 +30,7 @@ from segwright.verbs.infer_files import (
     write_pictures,
 )
 from segwright.verbs.infer_names import output_names, stop_on_others
-from segwright.verbs.infer_report import MEANING, PAGE, stop_on_other_report, write_report
+from segwright.verbs.infer_report import MEANING, PAGE, stop_on_other_report, tell, write_report
 from segwright.verbs.inputs import find_images
 from segwright.verbs.loading import Loaded, load_model
 
@@ -89,21 +89,32 @@ def infer(
     pairs = [(path, result.folder / name) for path, name in zip(files, names, strict=True)]
     written: dict[str, Written] = {}
     one_folder = len({path.parent for path in files}) == 1
-    with bar("infer", len(files)) as progress, ThreadPoolExecutor(THREADS) as pool:
-        for path, done in zip(files, infer_many(loaded, pairs, pool), strict=True):
-            try:
-                written[path.name if one_folder else str(path)] = done.result()
-            except NotPredicted as error:
-                log.error("%s", error)
-                result.failed[str(path)] = str(error)
-            progress.advance()
+    try:
+        with bar("infer", len(files)) as progress, ThreadPoolExecutor(THREADS) as pool:
+            for path, done in zip(files, infer_many(loaded, pairs, pool), strict=True):
+                try:
+                    written[path.name if one_folder else str(path)] = done.result()
+                except NotPredicted as error:
+                    log.error("%s", error)
+                    result.failed[str(path)] = str(error)
+                progress.advance()
+    except KeyboardInterrupt:
+        log.warning("stopped after %d of %d images", len(written), len(files))
+        report(result, loaded, str(weights), written)
+        raise
+    report(result, loaded, str(weights), written)
     result.written += [one.mask for one in written.values()]
+    return result
+
+
+def report(result: Inference, loaded: Loaded, weights: str, written: Mapping[str, Written]) -> None:
+    """What stands beside the pictures, of those that are there."""
     if written and len(loaded.classes) > 1:
         write_text(result.folder / MEANING, json.dumps(meaning(loaded), indent=1, ensure_ascii=False))
-    colours = class_colours(loaded.classes, loaded.colours)
     if written or (result.folder / PAGE).is_file():  # which would still show an earlier call's
-        write_report(result.folder, str(weights), loaded.classes, colours, written, result.failed)
-    return result
+        colours = class_colours(loaded.classes, loaded.colours)
+        write_report(result.folder, weights, loaded.classes, colours, written, result.failed)
+    tell(result.folder, loaded.classes, written)
 
 
 def meaning(loaded: Loaded) -> dict[str, list[dict[str, Any]]]:

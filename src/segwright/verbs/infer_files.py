@@ -30,6 +30,8 @@ class Written:
     """(K,) int64, its pixels of each class; of one class (2,), without and with it."""
     thumbnail: bytes
     """The overlay as a small JPEG; empty where none was asked for."""
+    brightest: int
+    """The photograph's highest value."""
 
 
 class NotPredicted(SegwrightError):
@@ -80,4 +82,4 @@ def _pictures(image: np.ndarray, masks: Masks, stem: Path, binary: bool, thumbna
         if thumbnail and not level:
             small = jpeg(laid, THUMBNAIL_PX)
     mask, colours = masks[""]
-    return Written(stem.with_name(stem.name + "_mask.png"), value_counts(mask)[: len(colours)], small)
+    return Written(stem.with_name(stem.name + "_mask.png"), value_counts(mask)[: len(colours)], small, int(image.max()))

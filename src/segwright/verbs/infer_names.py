@@ -14,8 +14,14 @@ SHOWN = 3
 
 def output_names(files: Sequence[Path], endings: Sequence[str]) -> list[str]:
     """A name for each file's pictures, which are called that and one of the endings each: its stem; where two pictures
-    would be called the same, the whole names of their files, and then those with a number."""
-    ways = [(path.stem, path.name, f"{number:06d}_{path.name}") for number, path in enumerate(files)]
+    would be called the same, the whole names of their files, then their paths from the folder that holds all of them,
+    with _ between its parts, and then a number before those."""
+    root = os.path.commonpath([path.parent for path in files])
+    paths = ["_".join(Path(os.path.relpath(path, root)).parts) for path in files]
+    ways = [
+        (path.stem, path.name, long, f"{number:06d}_{long}")
+        for number, (path, long) in enumerate(zip(files, paths, strict=True))
+    ]
     chosen = [0] * len(files)
     while True:
         names = [way[which] for way, which in zip(ways, chosen, strict=True)]

@@ -5,6 +5,7 @@ N images, K classes.
 
 import csv
 import io
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,19 +13,23 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from segwright.checks.kinds import DARK
 from segwright.drawing.overlays import legend
 from segwright.drawing.page import details, document, facts, figure, inline, section, table, text
 from segwright.errors import DataError
 from segwright.files import printable, write_text
+from segwright.png import PREDICTED, is_prediction
 from segwright.verbs.infer_files import Written
+
+log = logging.getLogger("segwright")
 
 SHARES = "mask_shares.csv"
 """Beside the masks; no reader of data sets takes a table of this name."""
 PAGE = "masks.html"
 MEANING = "mask_classes.json"
 """Beside masks of several classes: what their values stand for."""
-FIRST, TITLE = "image", "Predicted masks"
-MARKS = {SHARES: f"{FIRST},", PAGE: f"<title>{TITLE}</title>", MEANING: '"mask": ['}
+TITLE = "Predicted masks"
+MARKS = {SHARES: "image,mask,", PAGE: f"<title>{TITLE}</title>", MEANING: '"mask": ['}
 """What the first bytes of each hold, by which they are known."""
 HEAD_BYTES = 1000
 NAMED = 3
@@ -78,12 +83,12 @@ def percent(share: float) -> str:
     return f"{share:.1%}" if share == 0 or share >= 0.001 else "under 0.1%"
 
 
-def _table(classes: Sequence[str], names: Mapping[str, object], shares: np.ndarray) -> str:
+def _table(classes: Sequence[str], written: Mapping[str, Written], shares: np.ndarray) -> str:
     lines = io.StringIO(newline="")
     writer = csv.writer(lines, lineterminator="\n")
-    writer.writerow([FIRST, *classes])
-    rows = zip(map(printable, names), shares, strict=True)
-    writer.writerows([name, *(f"{share:.6g}" for share in row)] for name, row in rows)
+    writer.writerow(["image", "mask", *classes])
+    for (name, one), row in zip(written.items(), shares, strict=True):
+        writer.writerow([printable(name), printable(one.mask.name), *(f"{share:.6g}" for share in row)])
     return lines.getvalue()
 
 
@@ -95,6 +100,32 @@ def stop_on_other_report(folder: Path) -> None:
             raise DataError(
                 f"{path} would be overwritten, and infer did not write it. Choose another --save, or move it away."
             )
+
+
+def tell(folder: Path, classes: Sequence[str], written: Mapping[str, Written]) -> None:
+    """Says what a user may not expect: dark images, and masks of earlier calls; takes away what would be untrue now."""
+    dark = {name: one.brightest for name, one in written.items() if one.brightest <= DARK}
+    if dark:
+        name, brightest = next(iter(dark.items()))
+        log.warning(
+            "%d images are dark, as %s, whose brightest value is %d of 255: a model trained on others finds little in "
+            "them. If they hold fewer bits than their files, as 12 in 16, stretch their values first",
+            len(dark),
+            printable(name),
+            brightest,
+        )
+    now = {one.mask.name for one in written.values()}
+    masks = (path for path in folder.glob(f"*{PREDICTED[0]}") if path.name not in now and is_prediction(path))
+    if older := sum(not _of_level(path.name, now) for path in masks):
+        log.warning("%d masks in %s are of earlier calls; %s and %s are of this one alone", older, folder, SHARES, PAGE)
+    if len(classes) == 1 and written:  # an earlier model's classes are not these masks'
+        (folder / MEANING).unlink(missing_ok=True)
+
+
+def _of_level(name: str, masks: set[str]) -> bool:
+    """Whether this is the mask of an upper level of a tree: `a_LEVEL_mask.png` beside `a_mask.png`."""
+    stem = name.removesuffix(PREDICTED[0])
+    return any(stem[:end] + PREDICTED[0] in masks for end in range(1, len(stem)) if stem[end] == "_")
 
 
 def _holds(path: Path, mark: str) -> bool:
