@@ -20,7 +20,7 @@ def argmax_resized(logits: Tensor, size: tuple[int, int]) -> Tensor:
     """The class with the highest logit after bilinear enlargement, the first where several are equal.
 
     What enlarging all of them and then `argmax` would give, but for rounding, with some rows of one class at the larger
-    size. Infinite logits count as the largest numbers there are, and NaN as 0. On a CPU eight times as fast as that for
+    size. Infinite logits count as the largest numbers there are, and NaN as 0. On a CPU six times as fast as that for
     19 classes and 512 x 512 pixels, twelve times for 3000 x 4000 (benchmarks/masks.py).
 
     Args:
