@@ -77,6 +77,22 @@ def test_a_gradient_reaches_every_parameter_and_every_map_that_is_used(name, sha
 
 
 @pytest.mark.parametrize("shape", SHAPES)
+def test_nothing_is_written_into_a_view_whose_gradient_would_be_copied_whole(name, shape):
+    """PyTorch calls it CopySlices: two copies of a map in the backward pass for each write. Maps are channels-last, as
+    encoders give them."""
+    channels, sizes = SHAPES[shape]
+    maps = made_maps(channels, sizes, requires_grad=True)
+    logits = made_head(name, channels).train()([one.contiguous(memory_format=torch.channels_last) for one in maps])
+    met, steps = set(), [logits.grad_fn]
+    while steps:
+        step = steps.pop()
+        if step is not None and step not in met:
+            met.add(step)
+            steps += [before for before, _ in step.next_functions]
+    assert not [step.name() for step in met if step.name().endswith("CopySlices")]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
 def test_features_classified_are_the_logits(name, shape):
     channels, sizes = SHAPES[shape]
     head, maps = made_head(name, channels).eval(), made_maps(channels, sizes)

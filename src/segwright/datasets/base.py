@@ -134,9 +134,11 @@ def leaves_alone(mask: np.ndarray, num_classes: int) -> np.ndarray:
 
 
 def sound(source: Source, root: str) -> Source:
-    """The same. Raises `DataError`, with everything that is wrong, if anything makes the data in `root` unusable."""
+    """The same. Raises `DataError`, with all that the reader found, if anything makes the data in `root` unusable."""
     errors = [finding for finding in source.findings if finding.level == "error"]
     if errors:
         lines = "".join(f"\n  - {error.message} {error.fix}" for error in errors)
-        raise DataError(f"the data in {root} cannot be used:{lines}")
+        raise DataError(
+            f"the data in {root} cannot be used:{lines}\nsegwright check {root} finds what else is wrong with them."
+        )
     return source
