@@ -213,6 +213,17 @@ def test_what_the_reader_left_out_is_listed_too(tmp_path):
     assert not (tmp_path / "mended" / fix.file).exists()
 
 
+def test_what_is_mended_is_not_listed_as_left_out_too(tmp_path):
+    """Also where the data lie deeper than their root, from which the reader counts and the survey does not."""
+    made = Garden(tmp_path / "outer" / "garden", THREE)
+    made.plant()
+    CASES["a pair without its mask"].spoil(made)
+    CASES["a value that is no class"].spoil(made)
+    values = {"data": made.config() | {"root": str(tmp_path / "outer")}}
+    report = check(config=values, fix=tmp_path / "mended")
+    assert sorted(fix.code for fix in report.fixes) == ["mask-value", "missing-mask"]
+
+
 def test_a_mask_is_turned_as_its_image_is(tmp_path):
     """Orientation 6: the file's first row becomes the right column, its left column the top row."""
     made = Garden(tmp_path / "garden", THREE)

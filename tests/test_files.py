@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -66,8 +67,11 @@ def test_a_name_as_long_as_any_can_be_is_written(tmp_path, name):
 
 def test_a_draft_folder_takes_its_place_whole_or_not_at_all(tmp_path):
     folder = tmp_path / "in" / "out"
-    with pytest.raises(FileNotFoundError), draft_folder(folder) as draft:
+    with pytest.raises(SegwrightError, match=r"out could not be written .*No such file"), draft_folder(folder) as draft:
         (draft / "no folder" / "a").write_text("x")
+    assert names(folder.parent) == []
+    with pytest.raises(RuntimeError, match="a bug"), draft_folder(folder) as draft:
+        raise RuntimeError("a bug")
     assert names(folder.parent) == []
     with draft_folder(folder) as draft:
         write_text(draft / "a", "first")
@@ -87,6 +91,21 @@ def test_drafts_of_two_long_names_with_one_beginning_differ(tmp_path):
     assert one != other
     assert is_draft(one)
     assert is_draft(other)
+
+
+def test_a_full_disk_is_called_one_where_pytorch_does_not_say_so_and_nothing_else_is(tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=0))
+
+    def write(error):
+        def fail(_):
+            raise error
+
+        write_atomic(tmp_path / "x", fail)
+
+    with pytest.raises(SegwrightError, match="no space is left on the disk"):
+        write(RuntimeError("unexpected pos 8036352 vs 8036240"))
+    with pytest.raises(SegwrightError, match="Read-only file system"):
+        write(OSError(30, "Read-only file system"))
 
 
 @pytest.mark.slow

@@ -57,13 +57,14 @@ def draft_folder(folder: Path, last: str | None = None) -> Iterator[Path]:
     the others, and what else lies there stays.
 
     Raises:
-        SegwrightError: a folder cannot be made or written.
+        SegwrightError: a folder cannot be made or written, in the block too.
     """
     draft = folder / draft_of(Path("all")).name if folder.exists() else draft_of(folder)
     try:
         with _told(folder):
             draft.mkdir(parents=True)
-        yield draft
+        with _told(folder, kinds=(OSError,)):
+            yield draft
         with _told(folder, "Some of its files may be the new ones already."):
             if not folder.exists():
                 os.replace(draft, folder)
@@ -77,15 +78,18 @@ def draft_folder(folder: Path, last: str | None = None) -> Iterator[Path]:
 
 
 @contextmanager
-def _told(path: Path, before: str = "", file: bool = False) -> Iterator[None]:
+def _told(
+    path: Path, before: str = "", file: bool = False, kinds: tuple[type[Exception], ...] = (OSError, RuntimeError)
+) -> Iterator[None]:
     """What the system refuses, in words; `file`: the path is to be one."""
     try:
         yield
-    except (OSError, RuntimeError) as error:
+    except kinds as error:
         refuse_file(path.parent)
         if file and path.is_dir():
             raise SegwrightError(f"{path} is a folder, and a file is to be written there. Name a file.") from None
-        what = "no space is left on the disk" if _is_full(path) else str(error)  # PyTorch does not say so
+        unclear = isinstance(error, RuntimeError)  # PyTorch's, which does not say what the system said
+        what = "no space is left on the disk" if unclear and _is_full(path) else str(error)
         said = before or ("What stood there before is unharmed." if path.exists() else "Nothing is left of it.")
         raise SegwrightError(
             f"{path} could not be written ({what}). {said} Free some space, or choose a folder that can be written."

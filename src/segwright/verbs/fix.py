@@ -18,7 +18,7 @@ from segwright.checks.measure import Entry, Facts
 from segwright.checks.sizes import is_rotated
 from segwright.datasets.base import IGNORE, Source, Split
 from segwright.datasets.mapping import put_back
-from segwright.errors import DataError, SegwrightError
+from segwright.errors import DataError
 from segwright.files import draft_folder, write_text
 from segwright.images import IMAGE_SUFFIXES, upright
 
@@ -104,21 +104,29 @@ def write_fixed(checked: Checked, root: Path, folder: Path, write: Callable[[Sou
     if folder.resolve().is_relative_to(root.resolve()):
         raise DataError(f"{folder} lies in the data's own folder {root} and would become a part of it. Name another.")
     source, fixes = fixed(checked)
+    fixes += not_read(checked, root)
     empty = [name for name, split in source.splits.items() if not len(split)]
     if empty or "train" not in source.splits:
         raise DataError(f"nothing usable would be left in {', '.join(empty or ['train'])}. Mend the data by hand.")
     found = [{"code": one.code, "files": one.files} for one in checked.findings if one.level != "info"]
     done = {"fixes": [asdict(fix) for fix in fixes], "findings": found}
-    try:
-        with draft_folder(folder) as draft:
-            write(source, draft)
-            write_text(draft / "fixes.json", json.dumps(done, indent=2))
-    except OSError as error:
-        raise SegwrightError(
-            f"{folder} could not be written ({error}); nothing is left of it. Free some space, or choose a folder that "
-            "can be written."
-        ) from None
+    with draft_folder(folder) as draft:
+        write(source, draft)
+        write_text(draft / "fixes.json", json.dumps(done, indent=2))
     return fixes
+
+
+def not_read(checked: Checked, root: Path) -> list[Fix]:
+    """Images and masks in `root` that findings name and the reader itself left out."""
+    entries = [one.entry for one in checked.survey.facts]
+    known = {path.resolve() for entry in entries for path in (entry.path, entry.mask_path)}
+    found: dict[str, Fix] = {}
+    for finding in checked.findings:
+        for file in finding.files if finding.level != "info" else ():
+            path = root / file
+            if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() and path.resolve() not in known:
+                found.setdefault(file, Fix(file, finding.code, "left out"))
+    return list(found.values())
 
 
 def _dropped(checked: Checked) -> list[Fix]:
@@ -131,10 +139,6 @@ def _dropped(checked: Checked) -> list[Fix]:
             for file in finding.files:
                 if file in images:
                     dropped.setdefault(images[file], Fix(images[file], finding.code, "left out"))
-    for finding in checked.findings:  # what the reader has left out already
-        for file in finding.files if finding.level != "info" else ():
-            if file not in images and Path(file).suffix.lower() in IMAGE_SUFFIXES:
-                dropped.setdefault(file, Fix(file, finding.code, "left out"))
     usable = [one for one in checked.survey.facts if one.entry.file not in dropped]
     for code, entry, other in _doubled(usable):
         dropped[entry.file] = Fix(entry.file, code, f"left out; {other.file} stays")

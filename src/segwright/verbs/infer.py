@@ -84,7 +84,8 @@ def infer(
     result = Inference(Path(save))
     ends = endings(upper_levels(loaded))
     names = output_names(files, ends)
-    stop_on_others(result.folder, [name + end for name in names for end in ends])
+    pictures = {name + end for name in names for end in ends}
+    stop_on_others(result.folder, sorted(pictures))
     stop_on_other_report(result.folder)
     pairs = [(path, result.folder / name) for path, name in zip(files, names, strict=True)]
     written: dict[str, Written] = {}
@@ -103,6 +104,7 @@ def infer(
         report(result, loaded, str(weights), written)
         raise
     report(result, loaded, str(weights), written)
+    tell(result.folder, written, pictures)
     result.written += [one.mask for one in written.values()]
     return result
 
@@ -111,10 +113,11 @@ def report(result: Inference, loaded: Loaded, weights: str, written: Mapping[str
     """What stands beside the pictures, of those that are there."""
     if written and len(loaded.classes) > 1:
         write_text(result.folder / MEANING, json.dumps(meaning(loaded), indent=1, ensure_ascii=False))
+    elif written:
+        (result.folder / MEANING).unlink(missing_ok=True)  # an earlier model's classes are not these masks'
     if written or (result.folder / PAGE).is_file():  # which would still show an earlier call's
         colours = class_colours(loaded.classes, loaded.colours)
         write_report(result.folder, weights, loaded.classes, colours, written, result.failed)
-    tell(result.folder, loaded.classes, written)
 
 
 def meaning(loaded: Loaded) -> dict[str, list[dict[str, Any]]]:
@@ -196,12 +199,6 @@ def level_masks(loaded: Loaded, image: np.ndarray) -> Masks:
     upper = zip(tree.level_names[:-1], found, strict=False)
     masks = {name: (mask, class_colours(tree.names(number))) for number, (name, mask) in enumerate(upper)}
     return masks | {"": (found[-1], own)}
-
-
-def predict_image(loaded: Loaded, image: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 RGB -> probabilities (K, H, W) at the image's own size."""
-    height, width = image.shape[:2]
-    return loaded.predictor.at_size(network_logits(loaded, image), (height, width))
 
 
 def network_logits(loaded: Loaded, image: np.ndarray) -> torch.Tensor:

@@ -7,7 +7,7 @@ import csv
 import io
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -102,8 +102,8 @@ def stop_on_other_report(folder: Path) -> None:
             )
 
 
-def tell(folder: Path, classes: Sequence[str], written: Mapping[str, Written]) -> None:
-    """Says what a user may not expect: dark images, and masks of earlier calls; takes away what would be untrue now."""
+def tell(folder: Path, written: Mapping[str, Written], pictures: Collection[str]) -> None:
+    """Says what a user may not expect: dark images, and masks that are none of this call's `pictures`."""
     dark = {name: one.brightest for name, one in written.items() if one.brightest <= DARK}
     if dark:
         name, brightest = next(iter(dark.items()))
@@ -114,18 +114,9 @@ def tell(folder: Path, classes: Sequence[str], written: Mapping[str, Written]) -
             printable(name),
             brightest,
         )
-    now = {one.mask.name for one in written.values()}
-    masks = (path for path in folder.glob(f"*{PREDICTED[0]}") if path.name not in now and is_prediction(path))
-    if older := sum(not _of_level(path.name, now) for path in masks):
+    others = [path for path in folder.glob(f"*{PREDICTED[0]}") if path.name not in pictures]
+    if older := sum(map(is_prediction, others)):
         log.warning("%d masks in %s are of earlier calls; %s and %s are of this one alone", older, folder, SHARES, PAGE)
-    if len(classes) == 1 and written:  # an earlier model's classes are not these masks'
-        (folder / MEANING).unlink(missing_ok=True)
-
-
-def _of_level(name: str, masks: set[str]) -> bool:
-    """Whether this is the mask of an upper level of a tree: `a_LEVEL_mask.png` beside `a_mask.png`."""
-    stem = name.removesuffix(PREDICTED[0])
-    return any(stem[:end] + PREDICTED[0] in masks for end in range(1, len(stem)) if stem[end] == "_")
 
 
 def _holds(path: Path, mark: str) -> bool:
